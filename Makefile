@@ -38,7 +38,7 @@ run: ## install what is missing, build, and measure: ratios in 4 minutes
 	@$(MAKE) deps FOR=run
 	@setup/measure.sh
 
-check: ## format, vet, lint, and short tests of all packages: 2 to 3 minutes
+check: ## format, vet, lint, and short tests of all packages: under 2 minutes
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 
@@ -83,7 +83,7 @@ peers: ## kvwire compared with redis-server, each loaded by redis-benchmark and 
 	@$(MAKE) build
 	bench/peers.sh
 
-instrument: ## OUT=docs/results: test the method with experiments whose true ratios are known (40 minutes)
+instrument: ## OUT=docs/results: test the method with trials whose true ratios are known (40 minutes)
 	@$(MAKE) deps FOR=instrument
 	@$(MAKE) build
 	bin/kvwire instrument --output-dir $(OUT)

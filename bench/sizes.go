@@ -1,5 +1,10 @@
 package bench
 
+import (
+	"fmt"
+	"slices"
+)
+
 // SizeDist is the distribution of the sizes of values.
 type SizeDist uint8
 
@@ -7,19 +12,49 @@ const (
 	FixedSize    SizeDist = iota // all ValueBytes
 	UniformSizes                 // from ValueMinBytes to ValueBytes, all lengths equally often
 	ZipfianSizes                 // from ValueMinBytes to ValueBytes, short ones most often (theta 0.99)
+	ListedSizes                  // those of ValueSizes, each as often as its weight
 	TraceSizes                   // those of the trace; a record's may change
 	sizeDistEnd
 )
 
-var sizeDistNames = [...]string{"fixed", "uniform", "zipfian", "trace"}
+var sizeDistNames = [...]string{"fixed", "uniform", "zipfian", "list", "trace"}
 
 // String is the distribution as it stands in the value_dist column.
 func (d SizeDist) String() string { return name(sizeDistNames[:], int(d)) }
 
 // ParseSizeDist reads the name of a distribution that needs no trace.
 func ParseSizeDist(s string) (SizeDist, error) {
-	i, err := index(sizeDistNames[:TraceSizes], s, "distribution of sizes", "fixed, uniform or zipfian")
+	i, err := index(sizeDistNames[:TraceSizes], s, "distribution of sizes", "fixed, uniform, zipfian or list")
 	return SizeDist(i), err
+}
+
+// Size is a size of values in a list, and its weight: with weights 1 and 3, a quarter of the records has the first size.
+type Size struct{ Bytes, Weight int }
+
+// Limits of a list of sizes. They bound the memory of each thread's copy, 8 B for each unit of weight, and the length of the list's text.
+const (
+	listedSizesMax = 100
+	sizeWeightsMax = 10_000
+)
+
+// CheckSizes returns an error for a list of sizes that is not one. The smallest size comes first.
+func CheckSizes(list []Size) error {
+	if len(list) == 0 || len(list) > listedSizesMax {
+		return fmt.Errorf("bench: a list of %d sizes of values: must be 1 to %d sizes", len(list), listedSizesMax)
+	}
+	sum := 0
+	for i, z := range list {
+		switch {
+		case z.Bytes < 0 || z.Bytes > maxValueBytes:
+			return fmt.Errorf("bench: a list of sizes with values of %d B: must be from 0 to %d", z.Bytes, maxValueBytes)
+		case i > 0 && z.Bytes <= list[i-1].Bytes:
+			return fmt.Errorf("bench: a list of sizes has %d B after %d B: each size must be larger than the one before it", z.Bytes, list[i-1].Bytes)
+		case z.Weight < 1 || z.Weight > sizeWeightsMax-sum:
+			return fmt.Errorf("bench: a list of sizes gives %d B the weight %d: weights must be 1 or more, and their sum at most %d", z.Bytes, z.Weight, sizeWeightsMax)
+		}
+		sum += z.Weight
+	}
+	return nil
 }
 
 // sizes has the length of each record's values. It is the same in all versions and in every process, so that reads can be
@@ -29,13 +64,19 @@ type sizes struct {
 	dist        SizeDist
 	least, most int
 	ranks       Ranks
+	list        []int // each size as often as its weight
 	trace       *Trace
 }
 
 func newSizes(s Spec) *sizes {
 	z := &sizes{dist: s.ValueDist, least: s.ValueMinBytes, most: s.ValueBytes, trace: s.Trace}
-	if z.dist == ZipfianSizes {
+	switch z.dist {
+	case ZipfianSizes:
 		z.ranks = NewRanks(uint64(z.most-z.least+1), 0.99)
+	case ListedSizes:
+		for _, size := range s.ValueSizes {
+			z.list = append(z.list, slices.Repeat([]int{size.Bytes}, size.Weight)...)
+		}
 	}
 	return z
 }
@@ -48,8 +89,11 @@ func (z *sizes) of(id uint64) int {
 		return int(z.trace.first[id])
 	}
 	h := mixBits(id ^ 0x73697a65)
-	if z.dist == UniformSizes {
+	switch z.dist {
+	case UniformSizes:
 		return z.least + int(h%uint64(z.most-z.least+1))
+	case ListedSizes:
+		return z.list[h%uint64(len(z.list))]
 	}
 	return z.least + int(z.ranks.Rank(float64(h>>11)/(1<<53)))
 }
@@ -75,10 +119,13 @@ func (z *sizes) mean() float64 {
 	return float64(sum) / float64(len(all))
 }
 
-// sample returns the lengths of the first records' values; only one if all are the same.
+// sample returns the lengths of the first records' values; only one if all are the same; of a list, its sizes in their exact shares.
 func (z *sizes) sample() []int {
-	if z.dist == FixedSize {
+	switch z.dist {
+	case FixedSize:
 		return []int{z.most}
+	case ListedSizes:
+		return z.list
 	}
 	n := uint64(sampled)
 	if z.dist == TraceSizes {

@@ -146,7 +146,7 @@ func TestSlicesOfSeveralHostsGoTogether(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r, err := DecodeResult(b)
+				r, err := DecodeResult(b, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -58,6 +58,7 @@ type Spec struct {
 	ValueBytes    int      // size of every value, or of the largest; 0 is a size, too
 	ValueDist     SizeDist // FixedSize, unless it is given
 	ValueMinBytes int      // size of the smallest value, if they are not all the same
+	ValueSizes    []Size   // of ListedSizes, smallest first. Defaults sets ValueMinBytes and ValueBytes from it
 	Records       uint64   // loaded before the run, ids 0 to Records-1; 0: 100,000
 	ScanItems     int      // scans ask for 1 to ScanItems items, uniformly; 0: YCSB's 100
 	Seed          uint64   // of keys, operations and arrivals; 0 is a seed, too
@@ -67,8 +68,9 @@ type Spec struct {
 	TargetPerS float64 // open loop: arrivals per second of all threads together
 
 	// Trace, if there is one, replaces mix, distributions, sizes, records and (open loop) arrivals: Defaults sets these fields
-	// from the trace. The run ends with the trace's last answer or after Duration, whichever is first.
-	Trace       *Trace
+	// from the trace. The run ends with the trace's last answer or after Duration, whichever is first. Of several processes each
+	// has the whole trace, and replays the rows of its threads' keys.
+	Trace       *Trace  `json:"-"`
 	TraceSpeed  float64 // open loop: speed relative to the recorded times; 0: 1
 	TraceRepeat bool    // the trace starts again at its end, and the run ends after Duration
 
@@ -116,6 +118,9 @@ type Spec struct {
 func (s Spec) Defaults() Spec {
 	if s.Trace != nil {
 		s = s.withTrace()
+	}
+	if n := len(s.ValueSizes); n > 0 {
+		s.ValueMinBytes, s.ValueBytes = s.ValueSizes[0].Bytes, s.ValueSizes[n-1].Bytes
 	}
 	setDefault(&s.Mix, "get")
 	setDefault(&s.Theta, 0.99)
@@ -176,6 +181,11 @@ func (s Spec) Check() error {
 	if err != nil {
 		return err
 	}
+	if s.ValueDist == ListedSizes {
+		if err := CheckSizes(s.ValueSizes); err != nil {
+			return err
+		}
+	}
 	switch {
 	case s.KeyDist >= distEnd || s.KeyDist == TraceKeys && s.Trace == nil:
 		return fmt.Errorf("bench: key distribution %d is unknown", s.KeyDist)
@@ -187,6 +197,8 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: values of %d B: must be from 0 to %d", s.ValueBytes, maxValueBytes)
 	case s.ValueDist >= sizeDistEnd || s.ValueDist == TraceSizes && s.Trace == nil:
 		return fmt.Errorf("bench: distribution of sizes %d is unknown", s.ValueDist)
+	case s.ValueDist != ListedSizes && len(s.ValueSizes) > 0:
+		return fmt.Errorf("bench: a list of %d sizes needs the distribution of sizes list", len(s.ValueSizes))
 	case s.ValueDist == FixedSize && s.ValueMinBytes != 0:
 		return fmt.Errorf("bench: smallest values of %d B need the distribution of sizes uniform or zipfian", s.ValueMinBytes)
 	case s.ValueMinBytes < 0 || s.ValueMinBytes > s.ValueBytes:

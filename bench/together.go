@@ -55,8 +55,9 @@ func (r *Result) Encode() ([]byte, error) {
 	return json.Marshal(e)
 }
 
-// DecodeResult reads what Encode wrote, in another process of the same version. All is checked, and nothing of b is kept.
-func DecodeResult(b []byte) (*Result, error) {
+// DecodeResult reads what Encode wrote, in another process of the same version; trace is the one that was replayed, or nil. All is checked, and nothing
+// of b is kept.
+func DecodeResult(b []byte, trace *Trace) (*Result, error) {
 	if len(b) > MaxEncoded {
 		return nil, fmt.Errorf("bench: a result of %d bytes is larger than %d", len(b), MaxEncoded)
 	}
@@ -69,6 +70,7 @@ func DecodeResult(b []byte) (*Result, error) {
 		return nil, errors.New("bench: decode a result: it has no counts")
 	}
 	quote.Strings(r)
+	r.Spec.Trace = trace
 	if err := r.sane(); err != nil {
 		return nil, fmt.Errorf("bench: decode a result: impossible values: %w", err)
 	}
@@ -97,7 +99,7 @@ func (r *Result) sane() error {
 		return fmt.Errorf("%d client threads, %d requests in flight", r.ClientThreads, r.MaxInFlight)
 	}
 	sum := uint64(0)
-	for _, n := range []uint64{r.Ops, r.CostOps, r.Bytes, r.Misses, r.ExpectedMisses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
+	for _, n := range []uint64{r.Ops, r.CostOps, r.Bytes, r.Misses, r.ExpectedMisses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered, r.TraceLeft} {
 		if n > countMost {
 			return fmt.Errorf("a count of %d", n)
 		}
@@ -214,6 +216,7 @@ func (r *Result) addCounts(o *Result) {
 	r.Drift.Known = r.Drift.First > 0
 	r.Bytes += o.Bytes
 	r.Misses += o.Misses
+	r.ExpectedMisses += o.ExpectedMisses
 	r.Errors += o.Errors
 	for i, n := range o.ByStatus {
 		r.ByStatus[i] += n
@@ -226,6 +229,7 @@ func (r *Result) addCounts(o *Result) {
 	r.MissedSends += o.MissedSends
 	r.Unsent += o.Unsent
 	r.Unanswered += o.Unanswered
+	r.TraceLeft += o.TraceLeft
 	r.MaxInFlight += o.MaxInFlight
 }
 

@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +58,7 @@ func TestResultComesBackAsItWas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := DecodeResult(b)
+			got, err := DecodeResult(b, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,6 +119,98 @@ func TestTogetherAddsCountsAndMergesLatencies(t *testing.T) {
 	}
 }
 
+// request is one request of a replay, as a store sees it.
+type request struct {
+	op  kv.Op
+	key string
+}
+
+// Each process has the whole trace and sends the rows of its keys, so all of them together send each row once, and those of a key in the trace's order.
+func TestProcessesReplayATraceTogether(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("time,op,key,size\n")
+	var kinds [Kinds]uint64
+	want := map[string][]kv.Op{} // by key, in order
+	key := make([]byte, 16)
+	padKey(key)
+	ids := map[int]uint64{}
+	for i := range 900 {
+		k := i * i % 37
+		if _, known := ids[k]; !known {
+			ids[k] = uint64(len(ids))
+		}
+		op := []struct {
+			word string
+			kind Kind
+			op   kv.Op
+		}{{"get", Get, kv.OpGet}, {"put", Put, kv.OpPut}, {"get", Get, kv.OpGet}, {"delete", Delete, kv.OpDelete}}[i/3%4]
+		kinds[op.kind]++
+		putKey(key, ids[k])
+		want[string(key)] = append(want[string(key)], op.op)
+		fmt.Fprintf(&text, "%.6f,%s,key%d,%d\n", float64(i)*20e-6, op.word, k, 100+i%5)
+	}
+	tr := traceOf(t, text.String())
+	for _, kind := range []LoopKind{Closed, Open} {
+		t.Run(kind.String(), func(t *testing.T) {
+			const processes, threads = 3, 2
+			spec := Spec{Trace: tr, Loop: kind, Duration: time.Hour, Verify: true, AllThreads: processes * threads}
+			var parts []*Result
+			got := map[string][]kv.Op{}
+			for i := range processes {
+				clients := make([]Client, threads)
+				var sent [threads][]request
+				for j := range clients {
+					l := startLoop(t)
+					h := &mem{l: l, items: map[string][]byte{}}
+					clients[j] = Client{Loop: l, Handler: h, InFlight: 2}
+					alone := spec
+					alone.AllThreads = 0
+					if _, err := Load(context.Background(), alone, clients[j:j+1], nil); err != nil {
+						t.Fatal(err)
+					}
+					h.change = func(r *kv.Request) { sent[j] = append(sent[j], request{r.Op, string(r.Key)}) }
+				}
+				s := spec
+				s.FirstThread = i * threads
+				res, err := Run(context.Background(), s, clients, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := res.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if res, err = DecodeResult(b, tr); err != nil {
+					t.Fatal(err)
+				}
+				parts = append(parts, res)
+				for _, r := range slices.Concat(sent[:]...) {
+					got[r.key] = append(got[r.key], r.op)
+				}
+			}
+			all, err := Together(parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("the requests of %d keys are not the trace's", len(got))
+			}
+			for k, n := range kinds {
+				if all.Op[k].Ops != n {
+					t.Errorf("%d of %v, and %d in the trace", all.Op[k].Ops, Kind(k), n)
+				}
+			}
+			missing := parts[0].ExpectedMisses + parts[1].ExpectedMisses + parts[2].ExpectedMisses
+			if all.ExpectedMisses != missing || missing == 0 || all.Misses+all.Errors+all.VerifyFailures+all.TraceLeft != 0 || all.Lat.TotalCount() != 900 || all.Spec.Trace != tr {
+				t.Errorf("%d expected misses of %d, %d others, %s, %d left, %d latencies, %s", all.ExpectedMisses, missing, all.Misses, all.StatusErrors(), all.TraceLeft, all.Lat.TotalCount(), all.FirstFailure)
+			}
+			if ratio, open := all.Achieved(); open && (ratio != 1 || all.Scheduled != 900) {
+				t.Errorf("%v of %d rows", ratio, all.Scheduled)
+			}
+		})
+	}
+}
+
 func TestSpecRefusesSharesThatDoNotFit(t *testing.T) {
 	clients, _ := loaded(t, Spec{Records: 10}, 1, 1)
 	for name, s := range map[string]Spec{
@@ -145,7 +239,7 @@ func FuzzDecodeResult(f *testing.F) {
 	f.Add([]byte(`{"result":{"Spec":{"Duration":1000000000}},"lat":"HISTFAAAAB542pNpmSzMwMDAAgA="}`))
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := DecodeResult(b)
+		r, err := DecodeResult(b, nil)
 		if err != nil {
 			return
 		}

@@ -99,8 +99,13 @@ func ReadTrace(ctx context.Context, path string, o TraceOptions) (*Trace, error)
 		return nil, fmt.Errorf("trace: %w (name a CSV file)", err)
 	}
 	defer f.Close()
+	return ReadTraceFrom(ctx, path, f, o)
+}
+
+// ReadTraceFrom is ReadTrace for the content of a file, which it reads to its end. path is for messages and for the trace's name.
+func ReadTraceFrom(ctx context.Context, path string, content io.Reader, o TraceOptions) (*Trace, error) {
 	sum := sha256.New()
-	packed := bufio.NewReader(io.TeeReader(f, sum))
+	packed := bufio.NewReader(io.TeeReader(content, sum))
 	var r io.Reader = packed
 	begin, err := packed.Peek(len(gzipMagic))
 	switch {

@@ -64,6 +64,8 @@ type TraceOptions struct {
 // Check returns an error for options that contradict each other.
 func (o TraceOptions) Check() error {
 	switch {
+	case int(o.Format) >= len(traceFormats) || int(o.Unit) >= len(unitNames) || int(o.TTL) >= len(traceTTLs):
+		return fmt.Errorf("bench: trace format %d, unit %d or treatment %d of times to live is unknown", o.Format, o.Unit, o.TTL)
 	case o.Format != TraceCSV && o.Unit != Seconds:
 		return fmt.Errorf("bench: times of the trace format %s are seconds, not %s", traceFormats[o.Format], o.Unit)
 	case o.Format == TraceCSV && o.TTL != TTLIgnore:

@@ -99,7 +99,7 @@ func TestRunCountsRequestsWithoutAnAnswer(t *testing.T) {
 					t.Fatal(err)
 				}
 				if spec.Trace == nil { // load hosts have none
-					back, err := DecodeResult(b)
+					back, err := DecodeResult(b, nil)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -37,7 +37,7 @@ func (v *Values) CheckUnix(given Given, flag, addr string, encrypted bool) error
 	case v.Server.Transport != "tcp" && v.Server.Transport != "uring":
 		return fmt.Errorf("--%s %s: a unix socket needs --transport tcp or uring, not %s", flag, addr, v.Server.Transport)
 	case v.TCP.TLS == On || encrypted:
-		return fmt.Errorf("--%s %s: TLS is not for a unix socket: its bytes never leave the machine, and it has no host's name that a certificate could prove (the mode of its file says who may connect, and --auth-file)", flag, addr)
+		return fmt.Errorf("--%s %s: a unix socket has no TLS: its bytes never leave the machine, and a certificate could prove no host's name (the mode of its file and --auth-file determine who may connect)", flag, addr)
 	case v.TCP.Accept == "each":
 		return fmt.Errorf("--%s %s: a unix socket has one listener: leave --tcp-accept each out", flag, addr)
 	case v.Uring.Large == uring.ZeroCopy.String():

@@ -120,7 +120,7 @@ func TestFieldsAreInBaseUnits(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"cache-bytes", "64MiB", "67108864"}, {"spin-max", "50µs", "50000"}, {"records", "4M", "4000000"}, {"target-per-s", "0.5", "0.5"}, {"trace-speed", "2x", "2"},
 		{"sqpoll", "true", "true"}, {"disk-depth", "16", "16"}, {"wait", "spin", "spin"}, {"server-cpus", "0,2", "0,2"},
-		{"cache-bytes", "", ""}, {"sqpoll", "maybe", ""}, {"disk-depth", "0x10", ""}, {"spin-max", "soon", ""},
+		{"value-sizes", "60,360:2", "60,360:2"}, {"cache-bytes", "", ""}, {"sqpoll", "maybe", ""}, {"disk-depth", "0x10", ""}, {"spin-max", "soon", ""},
 	} {
 		if got := All.Find(c.name).Field(c.text); got != c.want {
 			t.Errorf("%s %q: %q, and not %q", c.name, c.text, got, c.want)

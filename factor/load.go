@@ -18,15 +18,21 @@ var loadRows = []Factor{
 		Meaning: "distribution of keys"},
 	{Name: "key-bytes", Group: "Load", Side: Load, Default: "16", Range: Span{"1", "1KiB"}, Owners: files, At: func(v *Values) any { return &v.Load.KeyBytes },
 		Help: "size of keys"},
-	{Name: "value-bytes", Common: true, Group: "Load", Side: Server | Load, Default: "1KiB", Range: Span{"0", "16MiB"}, ByRun: true, Owners: files, At: func(v *Values) any { return &v.Load.ValueBytes },
-		Help: "size of values, or of the largest"},
-	{Name: "value-dist", Group: "Load", Side: Load, Default: "fixed", Words: []string{"fixed", "uniform", "zipfian"}, Owners: files, At: func(v *Values) any { return &v.Load.ValueDist },
-		Help:    "sizes of values: fixed, or uniform or zipfian (short ones most often) between --value-min-bytes and --value-bytes",
-		Meaning: "sizes of values: fixed, uniform or zipfian",
+	{Name: "value-bytes", Common: true, Group: "Load", Side: Server | Load, Default: "1KiB", Range: Span{"0", "16MiB"}, ByRun: true, Owners: []string{"value-dist", "value-sizes", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ValueBytes },
+		Help:  "size of values, or of the largest",
+		Sweep: Unless("value-dist", "list").Or("backend", "null")},
+	{Name: "value-dist", Group: "Load", Side: Load, Default: "fixed", Words: []string{"fixed", "uniform", "zipfian", "list"}, Owners: files, At: func(v *Values) any { return &v.Load.ValueDist },
+		Help:    "sizes of values: fixed, uniform or zipfian (short ones most often) between --value-min-bytes and --value-bytes, or those of a list, --value-sizes",
+		Meaning: "sizes of values: fixed, uniform, zipfian or list",
 		Sweep:   Unless("backend", "null")},
-	{Name: "value-min-bytes", Group: "Load", Side: Load, Default: "0", Range: Span{"0", "16MiB"}, Owners: []string{"value-dist", "value-bytes", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ValueMinBytes },
+	{Name: "value-min-bytes", Group: "Load", Side: Load, Default: "0", Range: Span{"0", "16MiB"}, Owners: []string{"value-dist", "value-bytes", "value-sizes", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ValueMinBytes },
 		Help:  "size of the smallest values, if sizes differ",
-		Sweep: Unless("backend", "null")},
+		Sweep: Unless("backend", "null").AndNot("value-dist", "list")},
+	{Name: "value-sizes", Group: "Load", Side: Load, Owners: []string{"value-dist", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ValueSizes },
+		Help:    "list of the values' sizes, each with a weight if they are not equally frequent: 60,360:2,4KiB",
+		Meaning: "sizes of values in a list, in bytes, each with its weight if that is not 1",
+		When:    Where("value-dist", "list"),
+		Sweep:   Unless("backend", "null")},
 	{Name: "records", Common: true, Group: "Load", Side: Load, Default: "100000", Range: Span{"1", "1099511627776"}, Owners: files, At: func(v *Values) any { return &v.Load.Records },
 		Help: "number of records in the store"},
 	{Name: "scan-items", Group: "Load", Side: Server | Bench, Default: "100", Range: Span{"1", "10000"}, ByRun: true, Owners: []string{"mix", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ScanItems },
@@ -97,7 +103,7 @@ var windowRows = []Factor{
 // Spec returns the load that v describes, without its trace. Verify is set for backends that keep values.
 func (v *Values) Spec() bench.Spec {
 	l := &v.Load
-	s := bench.Spec{Mix: l.Mix, KeyBytes: int(l.KeyBytes), ValueBytes: int(l.ValueBytes), ValueMinBytes: int(l.ValueMinBytes), Records: uint64(l.Records),
+	s := bench.Spec{Mix: l.Mix, KeyBytes: int(l.KeyBytes), ValueBytes: int(l.ValueBytes), ValueMinBytes: int(l.ValueMinBytes), ValueSizes: l.ValueSizes, Records: uint64(l.Records),
 		ScanItems: l.ScanItems, Seed: l.Seed, TargetPerS: float64(l.TargetPerS), Conns: l.Conns, Depth: l.Depth,
 		ClientThreads: l.Threads, Duration: l.Duration, Warmup: l.Warmup, Stages: l.Stages, Verify: Keeps(v.Store.Backend)}
 	if s.Operations = uint64(l.Operations); s.Operations > 0 {

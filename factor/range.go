@@ -81,7 +81,7 @@ func (r *ranged) Set(s string) error {
 	if v < least || v > most {
 		return fmt.Errorf("must be from %s to %s", r.Least, r.Most)
 	}
-	if t := r.Type(); t == "int" || t == "uint64" { // pflag takes a leading 0 for octal
+	if t := r.Type(); t == "int" || t == "uint64" { // pflag treats a leading 0 as octal
 		s = cmp.Or(strings.TrimLeft(s, "+-0"), "0")
 	}
 	return r.Value.Set(s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
 )
 
@@ -23,7 +24,7 @@ var rdmaOwners = []string{"transport", "client-transport", "rdma-verb"}
 
 var rdmaRows = []Factor{
 	{Name: "rdma-verb", Common: true, Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Verb.String(), Words: rdma.Verbs(), Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Verb },
-		Help: "how messages travel: " + strings.Join(rdma.Verbs(), ", "),
+		Help: "how messages travel: " + strings.Join(rdma.Verbs(), ", ") + "; write-poll needs --wait spin",
 		When: onRDMA},
 	{Name: "rdma-device", Group: rdmaGroup, Side: Server | Client | Alike, Default: "auto", Words: []string{"auto", modelDevice}, Column: NoColumn, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Device },
 		Help: "auto: this machine's device with the server's address; model: a modelled device, between processes of one user on this machine",
@@ -49,8 +50,8 @@ var rdmaRows = []Factor{
 		Help: "size of each receive, and so of the largest message; larger requests travel in fragments",
 		When: onRDMA},
 	{Name: "rdma-srq", Group: rdmaGroup, Side: Server | Client | Alike, Default: "false", Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.SRQ },
-		Help: "the connections of a loop share one receive queue; not with the verb write",
-		When: onRDMA, Sweep: Unless("rdma-verb", rdma.Write.String())},
+		Help: "the connections of a loop share one receive queue; not with the verbs write and write-poll",
+		When: onRDMA, Sweep: Unless("rdma-verb", rdma.Write.String(), rdma.WritePoll.String())},
 	{Name: "rdma-mtu", Group: rdmaGroup, Side: Server | Client | Alike, Default: fmt.Sprint(rdmaDefaults.MTU), Range: Span{"256", "4096"}, Hidden: true, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.MTU },
 		Help:    "path MTU in bytes: 256, 512, 1024, 2048 or 4096; the ports may limit it",
 		Meaning: "path MTU in bytes",
@@ -103,6 +104,15 @@ func (v *RDMAValues) UseDevice() error {
 
 // Modelled reports whether the device is the modelled one.
 func (v *RDMAValues) Modelled() bool { return v.Device == modelDevice }
+
+// checkRDMA is RDMAValues.Check, and checks the verb and the wait policy against each other.
+func (v *Values) checkRDMA() error {
+	if err := v.RDMA.Check(); err != nil {
+		return err
+	}
+	wait, _ := loop.ParseWait(v.Server.Wait) // CheckWords has checked it
+	return v.RDMA.Options().Verb.CheckWait(wait)
+}
 
 // Options returns the options of package rdma, for both sides.
 func (v *RDMAValues) Options() rdma.Options {

@@ -70,7 +70,7 @@ func (v *Values) CheckServer(given Given) error {
 	case dispatched && s.Threads != 0:
 		return errors.New("--server-threads needs --placement colocated (dispatched: --net-loops and --store-loops)")
 	}
-	for _, check := range []func() error{v.RDMA.Check, v.TCP.Check, v.Uring.Check, v.checkStore} {
+	for _, check := range []func() error{v.checkRDMA, v.TCP.Check, v.Uring.Check, v.checkStore} {
 		if err := check(); err != nil {
 			return err
 		}

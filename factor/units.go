@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kvwire/kvwire/bench"
 )
 
 // Values as users write them: sizes (64KiB, 1MB, 4096), counts (50k, 4M) and lists of CPUs (0,2-3).
@@ -75,6 +77,52 @@ func (b *Bytes) String() string {
 
 // Type implements pflag.Value.
 func (b *Bytes) Type() string { return "size" }
+
+// Sizes is a list of sizes, each with a weight: 60,360:2,4KiB. The weight is 1 unless it is given.
+type Sizes []bench.Size
+
+// Set implements pflag.Value. It sorts the list, smallest size first.
+func (l *Sizes) Set(s string) error {
+	if *l = nil; s == "" {
+		return nil
+	}
+	var list Sizes
+	for part := range strings.SplitSeq(s, ",") {
+		text, weight, weighted := strings.Cut(strings.TrimSpace(part), ":")
+		var size Bytes
+		if err := size.Set(text); err != nil {
+			return err
+		}
+		z := bench.Size{Bytes: int(size), Weight: 1}
+		if weighted {
+			n, err := strconv.Atoi(weight)
+			if err != nil {
+				return fmt.Errorf("%q: the weight is not a whole number (such as 60,360:2,4KiB)", part)
+			}
+			z.Weight = n
+		}
+		list = append(list, z)
+	}
+	slices.SortFunc(list, func(a, b bench.Size) int { return a.Bytes - b.Bytes })
+	*l = list
+	return bench.CheckSizes(list)
+}
+
+// String implements pflag.Value: the sizes in bytes.
+func (l *Sizes) String() string {
+	var parts []string
+	for _, z := range *l {
+		text := strconv.Itoa(z.Bytes)
+		if z.Weight != 1 {
+			text += ":" + strconv.Itoa(z.Weight)
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ",")
+}
+
+// Type implements pflag.Value.
+func (l *Sizes) Type() string { return "sizes" }
 
 // Count is a whole number: of records, operations and so on.
 type Count float64

@@ -118,6 +118,7 @@ type LoadValues struct {
 	ValueBytes      Bytes
 	ValueDist       string
 	ValueMinBytes   Bytes
+	ValueSizes      Sizes
 	Records         Count
 	ScanItems       int
 	Seed            uint64

@@ -43,6 +43,10 @@ func TestContradictionsAreRefused(t *testing.T) {
 		"--server-threads 2 --placement dispatched":                         "--server-threads needs --placement colocated",
 		"--spin-max 1ms":                                                    "--spin-max needs --wait hybrid, not block",
 		"--transport rdma --rdma-verb write --rdma-srq":                     "rdma: a shared receive queue",
+		"--transport rdma --rdma-verb write-poll --wait spin":               "",
+		"--transport rdma --rdma-verb write-poll":                           "rdma: the verb write-poll needs --wait spin, not block: its messages make no event",
+		"--transport rdma --rdma-verb write-poll --wait hybrid":             "rdma: the verb write-poll needs --wait spin, not hybrid",
+		"--transport rdma --rdma-verb write-poll --wait spin --rdma-srq":    "rdma: a shared receive queue has no use with the verb write-poll",
 		"--transport rdma --rdma-mtu 1500":                                  "rdma: path MTU 1500",
 		"--transport uring --uring-napi 1500ns":                             "--uring-napi 1.5µs: must be whole microseconds",
 		"--transport uring --uring-bundle --uring-large linked":             "uring: a bundle cannot be linked",
@@ -140,5 +144,26 @@ func TestOptionsOfPartitions(t *testing.T) {
 	v, _ = parsed(t, "--transport uring --uring-receive multishot --uring-large step")
 	if o := v.Uring.Options(); !o.Multishot || o.Large != uring.Step {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestListsOfSizesAsText(t *testing.T) {
+	for text, want := range map[string]string{"": "", "0": "0", "4KiB, 60:3,360:1": "60:3,360,4096", "1KiB:10000": "1024:10000"} {
+		var l Sizes
+		if err := l.Set(text); err != nil || l.String() != want {
+			t.Errorf("%q: %s, %v; want %s", text, &l, err, want)
+		}
+		if err := l.Set(want); err != nil || l.String() != want {
+			t.Errorf("%q again: %s, %v", want, &l, err)
+		}
+	}
+	for text, want := range map[string]string{
+		",": "is not a size", "60,": "is not a size", "60;70": "is not a size", "60:": "the weight is not a whole number", "60:1.5": "the weight is not a whole number", "60:-1": "the weight -1",
+		"60,60": "60 B after 60 B", "17MiB": "from 0 to 16777216", "60:10001": "at most 10000", strings.Repeat("1,", 100) + "1": "1 to 100 sizes",
+	} {
+		var l Sizes
+		if err := l.Set(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }

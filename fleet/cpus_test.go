@@ -8,7 +8,7 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 )
 
-// What is allowed is what kvwire was started with, also in a process that another side has confined.
+// The allowed CPUs are those with which kvwire was started, also in a process that kvwire has moved to fewer CPUs.
 func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
 	t.Setenv(allowedEnv, "0,1")
 	err := CheckAllowed("server-cpus", factor.CPUs{1, 2})

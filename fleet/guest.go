@@ -18,7 +18,7 @@ type Guest struct {
 	Two      bool
 	Timeout  time.Duration // after which the guest is killed
 	File     string        // of the experiment, or the name of a built-in one
-	Folders  []string      // what the guest must be able to read beside the program: the folder of File
+	Folders  []string      // folders that the guest must be able to read, besides the program: the folder of File
 	Dir      string        // for the results
 	Writable string        // a folder that exists: Dir, or one above it
 	Flags    []string      // of kvwire run

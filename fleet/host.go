@@ -61,7 +61,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 		servers.Go(func() {
 			defer func() { <-places }()
 			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // this ends the server's input
-			h.Log.Info("asked for a server", "peer", conn.RemoteAddr().String())
+			h.Log.Info("server requested", "peer", conn.RemoteAddr().String())
 			if err := h.run(conn); err != nil {
 				h.Log.Error("server failed", "peer", conn.RemoteAddr().String(), "reason", err)
 			}

@@ -43,7 +43,7 @@ type Process struct {
 	wait   func() error
 
 	lines  chan []byte   // of standard output; closed at its end
-	unread chan struct{} // closed when nobody reads lines any more
+	unread chan struct{} // closed when lines are read no more
 	ended  chan struct{} // closed when err is set
 	err    error
 	killed bool // by Stop

@@ -11,7 +11,7 @@ import (
 )
 
 // A file that Go's poller waits for has deadlines, and one whose thread waits in the kernel has none.
-func TestNoThreadWaitsForAPipeOfOrders(t *testing.T) {
+func TestNoThreadWaitsForAPipeOfCommands(t *testing.T) {
 	var fd [2]int
 	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestNoThreadWaitsForAPipeOfOrders(t *testing.T) {
 	}
 }
 
-func TestAFileOfOrdersStaysAsItIs(t *testing.T) {
+func TestAFileOfCommandsStaysAsItIs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "orders")
 	if err := os.WriteFile(path, []byte("park\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestAFileOfOrdersStaysAsItIs(t *testing.T) {
 }
 
 // Standard input and output may be one socket, and output has to wait for its reader.
-func TestASocketOfOrdersStaysAsItIs(t *testing.T) {
+func TestASocketOfCommandsStaysAsItIs(t *testing.T) {
 	fd, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

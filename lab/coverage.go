@@ -11,22 +11,22 @@ import (
 // coverageLevel is the confidence level of the exact interval of an observed coverage.
 const coverageLevel = 0.95
 
-// Coverage is, for one metric, the share of experiments whose interval contains the true ratio, which is 1.
+// Coverage is, for one metric, the share of trials whose interval contains the true ratio, which is 1.
 type Coverage struct {
 	Metric      string  `json:"metric"`
 	Experiments int     `json:"experiments"`
-	Short       int     `json:"short"`      // of these, the experiments that lack a generation because a run was invalid (Coverages only)
-	Covered     int     `json:"covered"`    // experiments whose interval contains 1
+	Short       int     `json:"short"`      // of these, the trials that lack a generation because a run was invalid (Coverages only)
+	Covered     int     `json:"covered"`    // trials whose interval contains 1
 	Attained    float64 `json:"attained"`   // coverage of the intervals by theory, for their numbers of generations: mean
 	Low         float64 `json:"low"`        // exact 95 % interval of the observed share
 	High        float64 `json:"high"`       //
-	HalfWidth   float64 `json:"half_width"` // median half-width of the experiments' intervals, as a ratio less 1
+	HalfWidth   float64 `json:"half_width"` // median half-width of the trials' intervals, as a ratio less 1
 }
 
 // Agrees reports whether the coverage by theory lies within the interval of the observed share.
 func (c *Coverage) Agrees() bool { return c.Low <= c.Attained && c.Attained <= c.High }
 
-// Coverages summarizes, by metric, the trials of experiments in which a cell was compared with itself.
+// Coverages summarizes, by metric, the results of trials in which a cell was compared with itself.
 func Coverages(trials []TrialResult) []Coverage {
 	all := coverages(trials, func(t *TrialResult) report.Interval { return t.Interval })
 	for i := range all {
@@ -39,9 +39,9 @@ func Coverages(trials []TrialResult) []Coverage {
 	return all
 }
 
-// Controls summarizes, by metric, the A/A comparisons in experiments with a known cost.
+// Controls summarizes, by metric, the A/A comparisons in trials with a known cost.
 func Controls(trials []TrialResult) []Coverage {
-	var once []TrialResult // one trial per experiment: all its variants have the same A/A interval
+	var once []TrialResult // one result per trial: all its variants have the same A/A interval
 	seen := map[string]int{}
 	for _, t := range trials {
 		if seen[t.Metric.Name] != t.Number {
@@ -80,23 +80,23 @@ func coverages(trials []TrialResult, of func(t *TrialResult) report.Interval) (a
 	return all
 }
 
-// Injected summarizes the experiments with one known cost, by one metric.
+// Injected summarizes the trials with one known cost, by one metric.
 type Injected struct {
 	Variant     string  `json:"variant"`
 	Metric      string  `json:"metric"`
 	Experiments int     `json:"experiments"`
-	Expected    float64 `json:"expected"`   // expected ratio to the baseline: median over the experiments
+	Expected    float64 `json:"expected"`   // expected ratio to the baseline: median over the trials
 	Ratio       float64 `json:"ratio"`      // median of the estimates
 	Error       float64 `json:"error"`      // median relative error of an estimate: |estimate / expected - 1|
-	Found       int     `json:"found"`      // experiments whose interval excludes 1 on the expected side
-	Opposite    int     `json:"opposite"`   // experiments whose interval excludes 1 on the other side
-	Covered     int     `json:"covered"`    // experiments whose interval contains the expected ratio
-	Verdicts    int     `json:"verdicts"`   // experiments with a verdict
+	Found       int     `json:"found"`      // trials whose interval excludes 1 on the expected side
+	Opposite    int     `json:"opposite"`   // trials whose interval excludes 1 on the other side
+	Covered     int     `json:"covered"`    // trials whose interval contains the expected ratio
+	Verdicts    int     `json:"verdicts"`   // trials with a verdict
 	HalfWidth   float64 `json:"half_width"` // median half-width of the intervals, as a ratio less 1
 }
 
 // Injections summarizes the trials of each known cost, in the order of known. A cost whose trials all lack a ratio, as when a slice had too
-// few requests for a percentile, has no experiments and no figures.
+// few requests for a percentile, has no trials and no figures.
 func Injections(trials []TrialResult, known []Known) (all []Injected) {
 	for _, k := range known {
 		x := Injected{Variant: k.Label, Metric: k.Metric}

@@ -78,7 +78,7 @@ func (s *DataSets) make() error {
 	if errors.Is(err, fs.ErrExist) {
 		var st os.FileInfo
 		if st, err = os.Lstat(s.Dir); err == nil && (!st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid())) {
-			err = fmt.Errorf("%s exists, and is not a folder of this user alone (remove it)", s.Dir)
+			err = fmt.Errorf("%s exists, but is not a folder that only this user can open (remove it)", s.Dir)
 		}
 		if err == nil {
 			err = os.Chmod(s.Dir, 0o700)

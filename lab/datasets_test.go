@@ -75,7 +75,7 @@ func TestDataSetsAreLoadedOnceAndCopiedForEachPlace(t *testing.T) {
 	}
 }
 
-func TestHalfALoadIsNeverUsed(t *testing.T) {
+func TestAnIncompleteLoadIsNeverUsed(t *testing.T) {
 	parent := t.TempDir()
 	failed := errors.New("killed")
 	half := func(_ context.Context, dir string) error { // as much of a store as a crash leaves
@@ -90,7 +90,7 @@ func TestHalfALoadIsNeverUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// One whose process did not live to remove it, and the copy of a run.
+	// A folder whose process ended before it could remove it, and the copy of a run.
 	if err := errors.Join(os.Mkdir(filepath.Join(s.Dir, "one.part"), 0o755), os.Mkdir(s.copyDir(0), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestTheFolderOfDataSetsIsOursAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, link} {
-		if err := dataSets(dir).make(); err == nil || !strings.Contains(err.Error(), "not a folder of this user alone") {
+		if err := dataSets(dir).make(); err == nil || !strings.Contains(err.Error(), "not a folder that only this user can open") {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// screen is what a terminal shows of what was written to it: all lines, without the spaces at their ends.
+// screen is the content of a terminal: all lines, without the spaces at their ends.
 func screen(written string) (lines []string) {
 	line, col := []rune{}, 0
 	for len(written) > 0 {
@@ -73,7 +73,7 @@ func shownRow(variant string) *report.Row {
 func steps(l *Display) {
 	first := Position{Question: 0, Generation: 1, Generations: 12, Done: 1, Of: 24, Left: 2 * time.Minute}
 	l.Started(first)
-	l.Noted(first, "tcp failed, the generation is done again: it ended")
+	l.Noted(first, "tcp failed, the generation is measured again: it ended")
 	for i := range 3 {
 		l.Sliced(first, i+1, 3)
 	}
@@ -85,7 +85,7 @@ func steps(l *Display) {
 }
 
 var keptLines = []string{
-	"[1/24] mix=get: tcp failed, the generation is done again: it ended",
+	"[1/24] mix=get: tcp failed, the generation is measured again: it ended",
 	"[1/24] mix=get: inproc 8.37 µs CPU/op, rdma skipped: no device, tcp failed: it ended",
 	"[2/24] tcp put: tcp 8.37 µs CPU/op",
 }

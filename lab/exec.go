@@ -88,7 +88,7 @@ type Keeper interface {
 }
 
 // ErrOlderStays is the error of Keep when a run failed that an older generation has complete: then the older rows stay.
-var ErrOlderStays = errors.New("a variant failed that the earlier measurement of this generation has: the earlier rows stay")
+var ErrOlderStays = errors.New("a variant failed that has a row in the earlier measurement of this generation: the earlier rows stay")
 
 // Watcher shows the progress of a Runner. One goroutine calls its methods.
 type Watcher interface {
@@ -98,7 +98,7 @@ type Watcher interface {
 	Sliced(s Position, rounds, of int)
 	// Finished is called when the rows of the position are kept.
 	Finished(s Position, rows []*report.Row)
-	// Noted is called with one line about an error after which the Runner goes on.
+	// Noted is called with one line about an error after which the Runner continues.
 	Noted(s Position, line string)
 }
 

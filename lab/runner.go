@@ -490,11 +490,11 @@ func (r *Runner) generation(ctx context.Context, s step, at Position) error {
 		label := broken.variant.Label
 		if !tried[label] {
 			tried[label] = true
-			r.Watcher.Noted(at, fmt.Sprintf("%s failed, the generation is done again: %s", label, oneLine(broken.err)))
+			r.Watcher.Noted(at, fmt.Sprintf("%s failed, the generation is measured again: %s", label, oneLine(broken.err)))
 			continue
 		}
 		r.failed[g.key(label)] = broken.err
-		r.Watcher.Noted(at, fmt.Sprintf("%s failed again, the others go on: %s", label, oneLine(broken.err)))
+		r.Watcher.Noted(at, fmt.Sprintf("%s failed again, the others continue: %s", label, oneLine(broken.err)))
 	}
 }
 

@@ -231,7 +231,7 @@ func TestAGenerationInWhichAVariantFailsIsDoneAgainOnce(t *testing.T) {
 	if len(f.rows) != 8 || len(f.started) != 12 || len(f.slices) != 2*4*roundsMin {
 		t.Errorf("%d rows, %d processes, %d slices", len(f.rows), len(f.started), len(f.slices))
 	}
-	if len(f.forgot) != 4 || len(f.noted) != 1 || !strings.Contains(f.noted[0], "uring failed, the generation is done again: the connection died") {
+	if len(f.forgot) != 4 || len(f.noted) != 1 || !strings.Contains(f.noted[0], "uring failed, the generation is measured again: the connection died") {
 		t.Errorf("forgotten: %v; noted: %q", f.forgot, f.noted)
 	}
 }
@@ -325,7 +325,7 @@ func TestAnInterruptedGenerationIsDroppedAndCompleteOnesAreKept(t *testing.T) {
 	if len(f.rows) != 4 || len(f.forgot) != 4 {
 		t.Errorf("%d rows; forgotten: %v", len(f.rows), f.forgot)
 	}
-	// And it goes on from there.
+	// And it continues from there.
 	f.slice, f.started = nil, nil
 	if err := r.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -411,7 +411,7 @@ func TestUntilClosesAQuestionAtOneOfThreeLooks(t *testing.T) {
 	if !slices.Equal(f.looks, []int{4, 4, 6, 6, 8}) {
 		t.Errorf("looks over %v generations", f.looks)
 	}
-	// Where all is kept, the looks are the same: an interrupted run that goes on has no others.
+	// The looks of a resumed run are the same, also where all generations are kept already.
 	looks := f.looks
 	clear(looked)
 	f.looks, f.started, r.questions = nil, nil, nil // as a new process has it

@@ -76,7 +76,7 @@ func Search[R any](ctx context.Context, spec bench.Spec, g Goal, run func(bench.
 		case low == 0:
 			spec.TargetPerS = high / 4
 			if spec.TargetPerS < 1 {
-				return nil, errors.New("not even one operation per second keeps " + g.Text)
+				return nil, errors.New("no rate keeps " + g.Text + ": one operation per second misses it, too")
 			}
 		default:
 			spec.TargetPerS = math.Sqrt(low * high)

@@ -16,7 +16,7 @@ var below1ms = Goal{Percentile: 99, Below: time.Millisecond, Text: "p99<1ms"}
 
 func itself(r *bench.Result) *bench.Result { return r }
 
-// machine is a run on one whose p99 leaps from 100 µs to 5 ms above a rate, and that does no more than another.
+// machine is a run on a machine whose p99 rises from 100 µs to 5 ms above one rate, and whose rate cannot exceed another.
 func machine(leaps, most float64) func(bench.Spec) (*bench.Result, error) {
 	return func(s bench.Spec) (*bench.Result, error) {
 		n := int64(s.TargetPerS)

@@ -11,11 +11,11 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// A Study tests the instrument by many small experiments whose true ratios are known beforehand. They are measured with real processes and
-// slices, and evaluated like other experiments. A Study belongs to one goroutine.
+// A Study tests the instrument by many small trials whose true ratios are known beforehand. They are measured with real processes and
+// slices, and evaluated like experiments. A Study belongs to one goroutine.
 type Study struct {
 	Runner      *Runner       // its Exec, Keeper, Watcher, Slice and Seed are used; nothing is kept
-	Generations int           // of each experiment
+	Generations int           // of each trial
 	Time        time.Duration // of a generation, about; the least number of rounds may take longer
 	ID          string        // prefix of the run IDs
 	Show        func(generations int)
@@ -23,13 +23,13 @@ type Study struct {
 	made int // number of generations begun
 }
 
-// PairsTogether is how many experiments of two processes share a generation: each experiment has two processes of its own.
+// PairsTogether is how many trials of two processes share a generation: each trial has two processes of its own.
 // Four processes have a balanced set of orders in as many rounds as a generation has at least (roundsMin).
 const PairsTogether = 2
 
-// TrialResult is the result of one experiment of a study, for one variant and metric.
+// TrialResult is the result of one trial of a study, for one variant and metric.
 type TrialResult struct {
-	Number            int     // of the experiment, from 1
+	Number            int     // of the trial, from 1
 	Expected          float64 // the ratio to the baseline that is known beforehand; NaN: not known
 	report.Comparison         // AA compares the baseline's second process with the first, if there was one
 }
@@ -42,7 +42,7 @@ type Known struct {
 	Expected func(baseline *report.Row) float64 // the expected ratio, from the baseline's row of a generation; NaN: the row lacks a value
 }
 
-// AA measures experiments in which two processes of one cell are compared. It returns the trials of complete experiments, also with
+// AA measures trials in which two processes of one cell are compared. It returns the results of complete trials, also with
 // an error. The end of ctx is no error.
 func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []TrialResult, err error) {
 	for made := 0; made < experiments && ctx.Err() == nil; {
@@ -69,8 +69,8 @@ func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []TrialRe
 	return trials, nil
 }
 
-// Inject measures experiments in which variants with a known cost are compared with a baseline, which is measured twice. There are verdicts
-// on the metrics in known, corrected for all claims of an experiment together. It returns the trials of complete experiments, also with an error.
+// Inject measures trials in which variants with a known cost are compared with a baseline, which is measured twice. There are verdicts
+// on the metrics in known, corrected for all claims of a trial together. It returns the results of complete trials, also with an error.
 // The end of ctx is no error.
 func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experiments int) (trials []TrialResult, err error) {
 	variants := []Variant{{Cell: baseline, Label: "baseline"}, {Cell: baseline, Label: "baseline again", Again: true}}
@@ -100,7 +100,7 @@ func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experim
 	return trials, nil
 }
 
-// expected is the median of a variant's expected ratios over the generations of an experiment.
+// expected is the median of a variant's expected ratios over the generations of a trial.
 func expected(known []Known, baseline report.Series, label, metric string) float64 {
 	i := slices.IndexFunc(known, func(k Known) bool { return k.Label == label && k.Metric == metric })
 	if i < 0 {
@@ -128,7 +128,7 @@ func (s *Study) Alone(ctx context.Context, cell int) (rows []*report.Row, err er
 	return rows, nil
 }
 
-// trial measures the generations of one experiment. It returns a series for each variant, in their order, or nil if ctx ended before the last generation was
+// trial measures the generations of one trial. It returns a series for each variant, in their order, or nil if ctx ended before the last generation was
 // complete.
 func (s *Study) trial(ctx context.Context, variants []Variant) ([]report.Series, error) {
 	series := make([]report.Series, len(variants))
@@ -195,6 +195,6 @@ func (s *Study) measure(ctx context.Context, processes int, do func(ids []string
 		if err == nil || try == 2 || ctx.Err() != nil || errors.As(err, &fatal) || errors.As(err, &nothere) {
 			return err
 		}
-		s.Runner.Watcher.Noted(Position{Question: -1, Generation: s.made}, "a generation failed and is done again: "+oneLine(err))
+		s.Runner.Watcher.Noted(Position{Question: -1, Generation: s.made}, "a generation failed and is measured again: "+oneLine(err))
 	}
 }

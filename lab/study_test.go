@@ -74,7 +74,7 @@ func newStudy(t *testing.T, generations int, cost func(v Variant) float64) (*stu
 	return s, &Study{Runner: r, Generations: generations, Time: time.Nanosecond, ID: "study"}
 }
 
-func TestAnAAStudyHasTwoExperimentsInEachGeneration(t *testing.T) {
+func TestAnAAStudyHasTwoTrialsInEachGeneration(t *testing.T) {
 	f, s := newStudy(t, 6, nil)
 	shown := 0
 	s.Show = func(int) { shown++ }
@@ -150,7 +150,7 @@ func TestTheCoverageOfABiasedInstrumentDoesNotAgree(t *testing.T) {
 	}
 }
 
-func TestAnExperimentThatLacksGenerationsIsCountedAtItsOwnLevel(t *testing.T) {
+func TestATrialThatLacksGenerationsIsCountedAtItsOwnLevel(t *testing.T) {
 	f, s := newStudy(t, 6, nil)
 	noise := f.row
 	f.row = func(v Variant) *report.Row {
@@ -219,7 +219,7 @@ func TestAKnownCostIsFound(t *testing.T) {
 	}
 }
 
-func TestAStudyThatIsInterruptedHasItsCompleteExperiments(t *testing.T) {
+func TestAStudyThatIsInterruptedHasItsCompleteTrials(t *testing.T) {
 	for _, where := range []string{"slice", "finish"} {
 		t.Run(where, func(t *testing.T) {
 			f, s := newStudy(t, 2, nil)

@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// slowStart is a process whose load takes 2 ms of each slice to begin, in which it computes and completes nothing.
+// slowStart is a process that computes for the first 2 ms of each slice and completes nothing in this time.
 type slowStart struct{ *studyProcess }
 
 func (p slowStart) Slice(ctx context.Context, settle, window time.Duration) (report.Slice, error) {
@@ -33,7 +33,7 @@ func (l slowLab) Start(ctx context.Context, v Variant) (Process, error) {
 	return slowStart{p.(*studyProcess)}, nil
 }
 
-func TestWhatTakingTurnsCostsIsFound(t *testing.T) {
+func TestTheCostOfAlternationIsFound(t *testing.T) {
 	f, s := newStudy(t, 1, nil)
 	s.Runner.Exec = slowLab{f}
 	s.Runner.Slice = 50 * time.Millisecond

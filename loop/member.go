@@ -23,7 +23,7 @@ func (l *Loop) Add(m Member) (MemberID, error) {
 			return id, nil
 		}
 	}
-	return 0, fmt.Errorf("loop %s: has %d members already", l.o.Name, len(l.order))
+	return 0, fmt.Errorf("loop %s: add a member: it has %d already, which is the most", l.o.Name, len(l.order))
 }
 
 // Shared returns the member for key, or calls make, which makes and adds it. So all connections of a transport
@@ -209,6 +209,9 @@ func (l *Loop) Now() int64 { return l.now }
 
 // Spins reports whether the loop polls for a time, or for ever, before it sleeps.
 func (l *Loop) Spins() bool { return l.o.Wait != WaitBlock }
+
+// WaitPolicy returns the loop's wait policy.
+func (l *Loop) WaitPolicy() Wait { return l.o.Wait }
 
 // Name returns the name from Options.
 func (l *Loop) Name() string { return l.o.Name }

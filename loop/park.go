@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/ring"
 )
 
 // ErrParked is returned by Park if the loop is already parked, or is being parked.
@@ -124,8 +126,6 @@ func (l *Loop) unfinishedWork() string {
 		return "a member closes"
 	case l.unfinished:
 		return "a member has more to do in the next turn"
-	case l.ring != nil && !l.ring.Idle() || l.socks != nil && !l.socks.Idle():
-		return "the kernel's thread that submits (SQPOLL) has not gone to sleep"
 	}
 	for _, id := range l.order {
 		if b, ok := l.members[id].(Busier); ok {
@@ -134,7 +134,18 @@ func (l *Loop) unfinishedWork() string {
 			}
 		}
 	}
+	for until := time.Now().Add(submitterWait); !l.submittersSleep(); time.Sleep(parkRetryMax) {
+		if !time.Now().Before(until) {
+			return "the kernel's thread that submits (SQPOLL) has not gone to sleep"
+		}
+	}
 	return ""
+}
+
+// submittersSleep reports whether the kernel does nothing for the loop's rings by itself. Each turn wakes a thread that submits (SQPOLL), also a turn that only
+// checks this. So the loop waits for the thread without turns.
+func (l *Loop) submittersSleep() bool {
+	return (l.ring == nil || l.ring.Idle()) && (l.socks == nil || l.socks.Idle())
 }
 
 // AwakeNow returns Now less the total time parked. Deadlines for peers use it, because a parked loop receives nothing.
@@ -149,6 +160,10 @@ const (
 	parkRetry    = 100 * time.Microsecond
 	parkRetryMax = 2 * time.Millisecond
 )
+
+// submitterWait bounds how long a loop waits without turns for its ring's thread to sleep, which takes ring.SubmitterIdle without other load. Then the loop has a turn,
+// and is checked again.
+const submitterWait = 10 * ring.SubmitterIdle
 
 // ParkAll parks the loops in this order as soon as none of their members is busy. After wait it returns an error that names a busy loop and its work, and leaves
 // all loops awake. last, which may be nil, runs on each loop's goroutine just before the loop sleeps. It runs again after a failed attempt, and the last run counts.

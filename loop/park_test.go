@@ -296,8 +296,31 @@ func TestAGroupParksWhenItsMembersAreQuiet(t *testing.T) {
 	})
 }
 
+// Each turn wakes the thread that submits, so a loop whose turns are checked again and again would never find it asleep.
+func TestALoopParksWhenTheKernelsSubmitterSleeps(t *testing.T) {
+	for name, o := range map[string]Options{
+		"one ring":  {Sleep: SleepRing, SQPoll: true},
+		"two rings": {Sleep: SleepRing, SQPoll: true, SocketRing: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, o, nil)
+			for range 3 {
+				if err := ParkAll([]*Loop{l}, waitMax, nil); err != nil {
+					t.Fatal(err)
+				}
+				if !l.submittersSleep() {
+					t.Error("it parked while the thread was awake")
+				}
+				l.Resume()
+				within(t, "a turn", func() { _ = l.Call(func() {}) })
+			}
+		})
+	}
+}
+
 // A loop that waits for one that was parked before it is not a deadlock: the first is resumed.
-func TestALoopThatWaitsForOneBeforeIt(t *testing.T) {
+func TestALoopThatWaitsForAParkedOneResumesIt(t *testing.T) {
 	first := start(t, Options{Name: "first", Sleep: SleepEpoll}, nil)
 	w := &worker{}
 	var helped atomic.Bool

@@ -27,7 +27,7 @@ type Caps struct {
 	MaxInitRdAtomic int      `json:"max_init_rd_atomic"` // READs in flight of the queue pair itself
 	Vectors         int      `json:"completion_vectors"`
 	MaxSRQWRs       int      `json:"max_srq_wrs"`    // 0: no shared receive queues
-	MemoryWindows   bool     `json:"memory_windows"` // of type 2B: with the verb write, a key for a connection's slots opens them to its peer alone
+	MemoryWindows   bool     `json:"memory_windows"` // of type 2B: with the verbs write and write-poll, a key for a connection's slots opens them to its peer alone
 }
 
 // Pong is the result of PingPong.

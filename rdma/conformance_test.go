@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/kvwire/kvwire/cgo/verbs/model"
@@ -27,7 +28,17 @@ func network(o Options) (n transporttest.Network, err error) {
 		return n, err
 	}
 	text, err := json.Marshal(o)
-	return transporttest.Network{Transport: Transport{o}, Host: c.Addr.String(), Raw: rawDial(o), Env: []string{optionsEnv + "=" + string(text)}}, err
+	n = transporttest.Network{Transport: Transport{o}, Host: c.Addr.String(), Raw: rawDial(o), Env: []string{optionsEnv + "=" + string(text)}}
+	if n.Polled = o.Verb == WritePoll; n.Polled {
+		n.Wait = loop.WaitSpin
+	}
+	return n, err
+}
+
+// leaveProcessors makes sure that the loops of a test leave a processor of Go's scheduler to the test itself, until its end, also if they spin.
+func leaveProcessors(t *testing.T) {
+	was := runtime.GOMAXPROCS(runtime.NumCPU() + 4)
+	t.Cleanup(func() { runtime.GOMAXPROCS(was) })
 }
 
 // need is network, for tests that cannot do without.
@@ -55,6 +66,16 @@ func TestMain(m *testing.M) {
 	}
 	n, _ := network(o)
 	transporttest.Main(m, n)
+}
+
+// TestWritePoll runs the suite, or the brief suite if it is slow, with loops that spin.
+func TestWritePoll(t *testing.T) {
+	leaveProcessors(t)
+	run := transporttest.RunBrief
+	if transporttest.Long || !transporttest.Emulated {
+		run = transporttest.Run
+	}
+	run(t, need(t, Options{Verb: WritePoll}))
 }
 
 func TestRDMA(t *testing.T) {

@@ -114,11 +114,14 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 
 // prepare makes the queue pair of a connection before it is dialed. Only the loop's goroutine may call it.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
+	if err := o.Verb.CheckWait(l.WaitPolicy()); err != nil {
+		return nil, err
+	}
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
 		h := &hub{rdmaEngine: rdmaEngine{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1), log: slog.New(slog.DiscardHandler)}}
 		h.Hub = stream.NewHub(l, &h.rdmaEngine)
 		var err error
-		if h.id, err = l.Add(h); err != nil {
+		if h.id, err = l.Add(h.member()); err != nil {
 			return nil, err
 		}
 		return h, nil
@@ -181,7 +184,7 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		if tables, err = decodeTables(hello.Params[paramsBytes:]); err == nil && len(tables) > 0 {
 			k.reader, err = newReader(k, tables, int(hello.Depth), side)
 		}
-	case Write:
+	case Write, WritePoll:
 		err = k.bind()
 	}
 	if err != nil {

@@ -44,11 +44,17 @@ func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, 
 		return nil, err
 	}
 	return stream.Serve(addr, g, o, socket.Options{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
-		e, err := newEndpoint(h, p, opts, c, g)
-		if err == nil {
-			made(e.(*endpoint))
+		if err := opts.Verb.CheckWait(h.L.WaitPolicy()); err != nil {
+			return nil, err
 		}
-		return e, err
+		e, err := newEndpoint(h, p, opts, c, g)
+		if e == nil {
+			return nil, err
+		}
+		if err == nil {
+			made(e)
+		}
+		return e.member(), err
 	})
 }
 
@@ -68,9 +74,9 @@ var (
 	_ loop.Busier     = (*endpoint)(nil)
 )
 
-func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
+func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (*endpoint, error) {
 	e := &endpoint{rdmaEngine: rdmaEngine{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index, log: h.O.Log}, choice: c, group: g}
-	id, err := h.L.Add(e)
+	id, err := h.L.Add(e.member())
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +87,7 @@ func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g 
 	if err := e.setUp(c); err != nil {
 		return e, err
 	}
-	if o.Verb == Write && e.nic.slotAccess == verbs.RemoteWrite && h.Index == 0 {
+	if o.Verb.writes() && e.nic.slotAccess == verbs.RemoteWrite && h.Index == 0 {
 		h.O.Log.Warn("the device has no memory windows of type 2B: a connected client that guesses the key and address of another connection can write into its slots",
 			"device", c.Device, "remedy", "where clients do not trust each other: --rdma-verb send")
 	}

@@ -312,6 +312,9 @@ func (d *rdmaEngine) reap(cs []verbs.Completion) {
 			l.sendCompleted(uint32(c.WR) & (wrRecv - 1))
 		}
 		if err != nil {
+			if l.pollRing() > 0 && l.state == linkClosed { // messages that were written before the failure
+				continue
+			}
 			l.onEnd(l, err)
 		}
 	}
@@ -503,6 +506,7 @@ func (l *link) readControl() {
 			l.onEnd(l, l.d.endReason(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
 			l.d.Poll() // messages that the peer sent before, such as a refusal, have arrived
+			l.d.pollRings()
 			if l.state != linkClosed {
 				l.onEnd(l, l.d.endReason(l, transport.ErrPeerGone))
 			}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With the verb write the peer needs a key for our slots. It is the key of a memory window, which is bound to this connection's queue pair and
+// With the verbs write and write-poll the peer needs a key for our slots. It is the key of a memory window, which is bound to this connection's queue pair and
 // valid for no other (docs/adr/0019-per-connection-protection.md). If the device has no windows, it is the region's key, which is valid for
 // every queue pair of the loop. A window can be bound only after its queue pair is connected, so the keys are sent through the queue pair:
 // each side's first message is its key, sent after the bind has completed. The client's key goes first, because the server may be connected
@@ -39,9 +39,10 @@ func (k *slotsKey) decode(b []byte) {
 type keyState uint8
 
 const (
-	keyUnbound keyState = iota // it grants no access yet
-	keyBound                   // it grants access to our slots, and must be sent
-	keySent                    // its message is in the send queue
+	keyUnbound  keyState = iota // it grants no access yet
+	keyBound                    // it grants access to our slots, and must be sent
+	keySent                     // its message is in the send queue
+	keySentPoll                 // likewise, with the verb write-poll
 )
 
 // keys holds the keys by which each side may write to the other's slots. If the verb needs no keys, known is true and state is keySent from the start.
@@ -105,7 +106,9 @@ func (l *link) sendKey() {
 	op.SGE[0], op.SGEs = verbs.Piece(to, l.mem.region.LKey), 1
 	op.Flags = verbs.Signaled
 	l.out.unsignaled = 0
-	l.keys.state = keySent
+	if l.keys.state = keySent; l.ring != nil {
+		l.keys.state = keySentPoll
+	}
 }
 
 // receiveKey handles the peer's first message.
@@ -119,7 +122,7 @@ func (l *link) receiveKey(slot, bytes uint32) error {
 	return l.post(slot)
 }
 
-// keyRoom is the memory for the peer's first message, with the verb write: the last part of the arena.
+// keyRoom is the memory for the peer's first message, with the verbs write and write-poll: it lies behind the places for copied messages.
 func (l *link) keyRoom() []byte {
 	b := l.mem.arena.Bytes()[l.mem.staged+l.in.slots*l.mem.placeBytes:]
 	return b[:slotsKeyBytes:slotsKeyBytes]

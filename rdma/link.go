@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
 )
 
 // link is one end of a connection: a queue pair, the slots for its received messages, and the TCP connection that carried the hello.
@@ -33,7 +34,8 @@ type link struct {
 	credits credits   // how many messages each side may send
 	in      receiving // received messages
 	out     sendQueue // posted work requests
-	keys    keys      // with the verb write: the keys for the slots of each side
+	keys    keys      // with the verbs write and write-poll: the keys for the slots of each side
+	ring    *ring     // with the verb write-poll: the messages that polling has found; else nil
 	alive   liveness  // of a client's end: the check that the server is alive
 	reader  *reader   // of a client's end with the verb read; else nil
 }
@@ -64,8 +66,9 @@ type pair struct {
 	reserved int // places reserved in the completion queue
 }
 
-// memory is one arena. It holds, in this order: the slots, unless the receive queue is shared; for each work request a place to which messages in
-// unregistered memory are copied; and, with the verb write, the room for the peer's key.
+// memory is one arena. It holds, in this order: the slots, unless the receive queue is shared; with the verb write-poll, their flags; for each message a
+// place to which messages in unregistered memory are copied; with the verbs write and write-poll, the room for the peer's key; and, with write-poll, a
+// place for the flag of each message.
 type memory struct {
 	arena      *arena.Arena
 	region     *verbs.Region // the part of the arena that this side's work requests use
@@ -120,18 +123,26 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	l.pair.choice = c
 	l.in.slots, l.in.slotBytes, l.mem.placeBytes = slotsFor(depth), d.o.SlotBytes, staging
 	l.out.wrs = fifo.Make[sending](l.in.slots)
-	l.in.arrived = fifo.Make[arrival](l.in.slots)
+	if d.o.Verb == WritePoll {
+		l.ring = &ring{arrived: fifo.Make[arrival](l.in.slots)} // and no room in l.in.arrived: a completion brings no message
+	} else {
+		l.in.arrived = fifo.Make[arrival](l.in.slots)
+	}
 	l.in.spare = make([]uint32, 0, l.in.slots/4)
-	if err = n.reserve(2 * l.in.slots); err != nil {
+	completions := d.o.Verb.completionsFor(l.in.slots)
+	if err = n.reserve(completions); err != nil {
 		return err
 	}
-	l.pair.reserved = 2 * l.in.slots
+	l.pair.reserved = completions
 	if n.shared == nil { // a shared receive queue has its own slots
 		l.mem.staged = l.in.slots * l.in.slotBytes
 	}
+	if l.ring != nil {
+		l.mem.staged += l.in.slots * flagBytes
+	}
 	room, own := l.mem.staged+l.in.slots*l.mem.placeBytes, 0
-	if d.o.Verb == Write {
-		room, own = room+slotsKeyBytes, l.mem.staged // our work requests do not use the slots that the peer writes to
+	if d.o.Verb.writes() {
+		room, own = room+flagsAt+l.in.slots*flagBytes, l.mem.staged // our work requests do not use the slots that the peer writes to
 	} else {
 		l.keys.state, l.keys.known = keySent, true
 	}
@@ -144,11 +155,11 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if l.mem.region, err = n.dev.Register(l.mem.arena.Bytes()[own:], verbs.Local); err != nil {
 		return err
 	}
-	q := verbs.QPOptions{Access: l.peerAccess(), SendWRs: l.in.slots, RecvWRs: l.in.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
+	q := verbs.QPOptions{Access: l.peerAccess(), SendWRs: completions - l.in.slots, RecvWRs: l.in.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
 	if n.shared != nil {
 		q.SRQ = n.shared.srq
 	}
-	if l.pair.qp, err = n.dev.NewQP(n.cq, q); err == nil && d.o.Verb == Write {
+	if l.pair.qp, err = n.dev.NewQP(n.cq, q); err == nil && d.o.Verb.writes() {
 		err = l.expose()
 	}
 	if err != nil {
@@ -180,7 +191,7 @@ const readsMax = 16
 // peerAccess returns the peer's rights through the queue pair: to write messages, or to read the server's tables; none with the verb send.
 func (l *link) peerAccess() verbs.Access {
 	switch {
-	case l.d.o.Verb == Write:
+	case l.d.o.Verb.writes():
 		return verbs.RemoteWrite
 	case l.d.o.Verb == Read && l.served:
 		return verbs.RemoteRead
@@ -199,7 +210,9 @@ func (l *link) connect(peer params) error {
 	if l.pair.peer, l.out.maxBytes = peer, peer.slotBytes; !l.served {
 		l.out.maxBytes = min(l.out.maxBytes, l.mem.placeBytes) // frames are copied to places of this size
 	}
-	l.credits.allowed = uint32(peer.slots)
+	if l.credits.allowed = uint32(peer.slots); l.ring != nil {
+		l.ring.count = l.credits.allowed
+	}
 	if l.pair.own.connect == ByCM {
 		return nil // rdma_cm does the rest
 	}
@@ -221,7 +234,7 @@ func (l *link) path(peer *params) verbs.Peer {
 
 // working reports whether received messages wait for the side, the device uses memory of the side, or READs are in flight.
 func (l *link) working() bool {
-	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy()
+	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy() || l.ring != nil && l.ring.arrived.Len() > 0
 }
 
 // drained reports whether all that was sent has arrived.
@@ -268,9 +281,11 @@ func (l *link) destroy() {
 			errs = append(errs, r.Close())
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		l.d.failed = err // and the device may still write to the memory
-	} else if l.mem.arena != nil {
+	err := errors.Join(errs...)
+	if err != nil {
+		l.d.failed = err
+	}
+	if l.mem.arena != nil && !errors.Is(err, unix.EBUSY) { // else the device may still write to it
 		_ = l.mem.arena.Close()
 	}
 	l.d.nic.reserved -= l.pair.reserved

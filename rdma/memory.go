@@ -54,7 +54,10 @@ func (t Transport) Pinned(o transport.ServerOptions) (p Pinned, err error) {
 	}
 	slots := slotsFor(o.Depth)
 	p.Loop = uint64(stream.MemoryBytes(o))
-	p.Conn, p.Conns = uint64(slots*(opts.SlotBytes+stagingBytes)), min(o.MaxConns, cqEntries/(2*slots))
+	p.Conn, p.Conns = uint64(slots*(opts.SlotBytes+stagingBytes)), min(o.MaxConns, cqEntries/opts.Verb.completionsFor(slots))
+	if opts.Verb == WritePoll {
+		p.Conn += uint64(slots * 2 * flagBytes)
+	}
 	if opts.SRQ {
 		p.Loop += uint64(sharedSlots * opts.SlotBytes)
 		p.Conn, p.Conns = uint64(slots*stagingBytes), min(p.Conns, sharedSlots/slots)

@@ -18,6 +18,7 @@ func TestPinnedIsWhatIsRegistered(t *testing.T) {
 		{"less depth", Options{}, transport.ServerOptions{Depth: 16}, Pinned{48 << 20, 32 * (8192 + 64), 512}},
 		{"what was asked for, in powers of two", Options{}, transport.ServerOptions{ConnBytes: 5 << 20, PoolBytes: 200 << 20, MaxConns: 3}, Pinned{264 << 20, 256 * (8192 + 64), 3}},
 		{"large values need room", Options{}, transport.ServerOptions{PoolBytes: 1, Limits: kv.Limits{MaxValueBytes: 16 << 20}}, Pinned{144 << 20, 256 * (8192 + 64), 64}},
+		{"flags", Options{Verb: WritePoll}, transport.ServerOptions{Depth: 16}, Pinned{48 << 20, 32 * (8192 + 64 + 16), 341}},
 		{"a shared receive queue", Options{SRQ: true}, transport.ServerOptions{Depth: 16}, Pinned{64 << 20, 32 * 64, 64}},
 	} {
 		got, err := Transport{Options: c.o}.Pinned(c.s)

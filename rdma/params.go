@@ -14,7 +14,7 @@ import (
 //	 4 queue pair u32 | 8 first packet's sequence number u32 | 12 LID u16 | 14 slots u16
 //	16 GID | 32 slot bytes u32 | 36 way of connecting u8 | 37 READs of this side in flight u8, 0: as many | 38 rdma_cm port u16 | 40 token [16]
 //
-// With rdma_cm, the server sets the port and the client the token. With the verb write, the keys for the slots follow through the queue pair.
+// With rdma_cm, the server sets the port and the client the token. With the verbs write and write-poll, the keys for the slots follow through the queue pair.
 type params struct {
 	verb      Verb
 	mtu       int

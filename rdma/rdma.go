@@ -20,15 +20,27 @@ import (
 type Verb uint8
 
 const (
-	Send  Verb = iota // SEND both ways: the receiver's queue determines the place of a message (channel semantics)
-	Write             // RDMA WRITE with immediate data both ways: the sender determines the place (memory semantics)
-	Read              // gets by RDMA READ of a table that the server exports; other requests, and gets of keys not in the table, as Send
+	Send      Verb = iota // SEND both ways: the receiver's queue determines the place of a message (channel semantics)
+	Write                 // RDMA WRITE with immediate data both ways: the sender determines the place (memory semantics)
+	Read                  // gets by RDMA READ of a table that the server exports; other requests, and gets of keys not in the table, as Send
+	WritePoll             // RDMA WRITE without immediate data both ways: the receiver polls its memory for messages (memory semantics without a notification)
 )
 
-var verbNames = [...]string{"send", "write", "read"}
+var verbNames = [...]string{"send", "write", "read", "write-poll"}
 
 // String returns the verb's name in its column.
 func (v Verb) String() string { return verbNames[v] }
+
+// writes reports whether messages are written into slots of the receiver that the sender chooses.
+func (v Verb) writes() bool { return v == Write || v == WritePoll }
+
+// CheckWait returns an error if loops with this wait policy cannot use the verb.
+func (v Verb) CheckWait(w loop.Wait) error {
+	if v == WritePoll && w != loop.WaitSpin {
+		return fmt.Errorf("rdma: the verb write-poll needs --wait spin, not %v: its messages make no event, so they cannot wake a loop that sleeps", w)
+	}
+	return nil
+}
 
 // ParseVerb parses a verb's name.
 func ParseVerb(s string) (Verb, error) {
@@ -100,8 +112,8 @@ func (o Options) Defaults() (Options, error) {
 		return o, fmt.Errorf("rdma: a completion for every %d work requests: 1 to 64", o.SignalEvery)
 	case o.PostBatch < 1 || o.PostBatch > 64:
 		return o, fmt.Errorf("rdma: %d work requests for a doorbell: 1 to 64", o.PostBatch)
-	case o.SRQ && o.Verb == Write:
-		return o, fmt.Errorf("rdma: a shared receive queue has no use with the verb write, whose messages carry the address of a slot")
+	case o.SRQ && o.Verb.writes():
+		return o, fmt.Errorf("rdma: a shared receive queue has no use with the verb %v, whose messages carry the address of a slot", o.Verb)
 	case o.MTU < 256 || o.MTU > 4096 || o.MTU&(o.MTU-1) != 0:
 		return o, fmt.Errorf("rdma: path MTU %d: 256, 512, 1024, 2048 or 4096", o.MTU)
 	case o.TrafficClass < 0 || o.TrafficClass > 255:
@@ -140,3 +152,12 @@ func Here() (netip.Addr, error) {
 // slotsFor returns the number of a side's slots for a depth: twice the depth, because new credits need time to
 // reach the peer. It is a power of two, so that a message's number maps to its slot even after 2^32 messages.
 func slotsFor(depth int) int { return min(max(1<<bits.Len(uint(2*depth-1)), 16), 256) }
+
+// completionsFor returns the most completions of a connection that the device may hold: one for each receive, and one for each work request of
+// the send queue, which all make one when the queue pair fails. With write-poll a message is two work requests.
+func (v Verb) completionsFor(slots int) int {
+	if v == WritePoll {
+		return 3 * slots
+	}
+	return 2 * slots
+}

@@ -2,9 +2,11 @@ package rdma
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/loop"
 )
 
 func TestUnavailableSaysWhatToDo(t *testing.T) {
@@ -31,13 +33,24 @@ func TestParamsRoundTrip(t *testing.T) {
 }
 
 func TestOptionsThatCannotBe(t *testing.T) {
-	for _, o := range []Options{{SlotBytes: 100}, {SlotBytes: 1000}, {SlotBytes: 2 << 20}, {InlineBytes: 5000}, {SignalEvery: 100}, {SignalEvery: -1}, {PostBatch: 65}, {MTU: 1500}, {TrafficClass: 256}, {TrafficClass: -1}, {ServiceLevel: 16}, {ServiceLevel: -1}} {
+	for _, o := range []Options{{Verb: WritePoll, SRQ: true}, {SlotBytes: 100}, {SlotBytes: 1000}, {SlotBytes: 2 << 20}, {InlineBytes: 5000}, {SignalEvery: 100}, {SignalEvery: -1}, {PostBatch: 65}, {MTU: 1500}, {TrafficClass: 256}, {TrafficClass: -1}, {ServiceLevel: 16}, {ServiceLevel: -1}} {
 		if _, err := o.Defaults(); err == nil {
 			t.Errorf("%+v passes", o)
 		}
 	}
 	if o, err := (Options{}).Defaults(); err != nil || o.SlotBytes == 0 || o.PostBatch == 0 {
 		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestWritePollNeedsLoopsThatSpin(t *testing.T) {
+	for _, w := range []loop.Wait{loop.WaitBlock, loop.WaitSpin, loop.WaitHybrid} {
+		if err := WritePoll.CheckWait(w); (err == nil) != (w == loop.WaitSpin) || err != nil && !strings.Contains(err.Error(), "--wait spin") {
+			t.Errorf("%v: %v", w, err)
+		}
+		if err := Write.CheckWait(w); err != nil {
+			t.Errorf("%v: %v", w, err)
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (l *link) postSpare() error {
 	for _, slot := range l.in.spare {
 		var b []byte
 		switch {
-		case l.d.o.Verb != Write:
+		case l.keys.exposed == nil: // the device chooses the slot of a message, and not the peer
 			b = l.slot(slot)
 		case l.credits.posted == 0:
 			b = l.keyRoom()
@@ -64,7 +64,7 @@ func (l *link) postSpare() error {
 // received handles the completion of a receive.
 func (l *link) received(c *verbs.Completion) error {
 	more, err := l.credits.update(c.Imm, l.pair.peer.slots)
-	if err != nil {
+	if err != nil && !l.overtaken(c.Imm) {
 		l.repost(c)
 		return err
 	}
@@ -94,6 +94,9 @@ func (l *link) received(c *verbs.Completion) error {
 	}
 	if l.in.arrived.Len() == l.in.arrived.Room() || int(c.Bytes) > l.in.slotBytes {
 		l.repost(c)
+		if l.ring != nil {
+			return fmt.Errorf("%w: a message of %d B with a completion, over the verb %v", transport.ErrProtocol, c.Bytes, l.d.o.Verb)
+		}
 		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.in.arrived.Len(), l.in.slots)
 	}
 	if l.d.o.Verb == Write {

@@ -20,7 +20,7 @@ type sendQueue struct {
 	counted    int    // number of the oldest work requests that side.Sent has counted, or need not count
 	unsignaled int    // number of work requests since the last one with a completion
 	maxBytes   int    // most bytes of a message
-	written    uint32 // with the verb write: messages with bytes sent so far, which gives the peer's next slot
+	written    uint32 // with the verbs write and write-poll: messages with bytes sent so far, which gives the peer's next slot
 }
 
 // sending is a work request in the send queue.
@@ -87,10 +87,13 @@ func (l *link) sendable() int { return min(l.credits.available(), l.out.room()) 
 
 // stage adds the messages to send to the batch.
 func (l *link) stage() {
-	if l.sendKey(); l.keys.state != keySent {
-		return
-	}
 	var last *verbs.Op
+	if l.sendKey(); l.keys.state != keySent {
+		if l.keys.state != keySentPoll {
+			return
+		}
+		last = l.stageWrites()
+	}
 	n := l.d.nic
 	if l.reader != nil {
 		last = l.reader.stage(last)

@@ -50,6 +50,7 @@ var quantities = []Metric{
 		return F(1 - float64(n)/float64(ops+errs))
 	}},
 	{"index_bytes_per_key", false, "B", func(r *Row) Float { return r.IndexBytesPerKey }},
+	{"disk_reads_per_op", false, "", func(r *Row) Float { return r.DiskReadsPerOp }},
 	{"disk_syscalls_per_io", false, "", func(r *Row) Float { return r.DiskSyscallsPerIO }},
 }
 
@@ -87,7 +88,7 @@ const (
 	Agrees      Finding = "agrees"              // the figure lies within the claimed bounds, significantly
 	Disagrees   Finding = "disagrees"           // it lies outside, significantly
 	Unsure      Finding = "can't tell"          // neither
-	TooFew      Finding = "too few generations" // there is a figure, of fewer than MinPairs generations
+	TooFew      Finding = "too few generations" // there is a figure, of fewer generations than a verdict takes
 	NotMeasured Finding = "not measured"
 )
 
@@ -103,7 +104,8 @@ type ClaimResult struct {
 }
 
 // JudgeClaims judges all comparisons, which share the error of stats.Alpha (Holm). generations is the planned number. A figure of
-// fewer than MinPairs generations has no verdict.
+// fewer than MinPairs generations has no verdict. Nor has one that would be significant alone, if it has fewer generations than
+// the number of comparisons takes.
 //
 // A figure agrees when it lies within the bounds, and the hypothesis that it equals a bound is rejected for each bound. It
 // disagrees when it lies beyond a bound, and the hypothesis that it equals this bound is rejected. A direction agrees when
@@ -126,6 +128,10 @@ func JudgeClaims(all []ClaimTest, generations int) ([]ClaimResult, error) {
 		i := tested[k]
 		if out[i].PHolm = p; p > stats.Alpha {
 			out[i].Finding, out[i].Why = Unsure, ""
+			if least := stats.LeastPairs(stats.Alpha / float64(len(tested))); ps[k] <= stats.Alpha && out[i].Pairs < least {
+				out[i].Finding = TooFew
+				out[i].Why = fmt.Sprintf("%s: a verdict on %d comparisons takes %d", plural.Of(out[i].Pairs, "generation"), len(tested), least)
+			}
 		}
 		if err := all[i].steps(&out[i]); err != nil {
 			return nil, err

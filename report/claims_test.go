@@ -9,7 +9,7 @@ import (
 	"github.com/kvwire/kvwire/lab/stats"
 )
 
-// expected is what a claim says; 0 is no bound.
+// expected is the expectation of a claim; 0 is no bound.
 func expected(direction stats.Verdict, least, most float64) Expected {
 	e := Expected{direction, math.Inf(-1), math.Inf(1)}
 	if least > 0 {
@@ -44,7 +44,7 @@ func judged(t *testing.T, generations int, all ...ClaimTest) []ClaimResult {
 	return f
 }
 
-func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
+func TestAClaimIsComparedWithTheRatio(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		e           Expected
@@ -248,14 +248,14 @@ func TestAFigureOfFewOfThePlannedGenerationsHasNoVerdict(t *testing.T) {
 	}
 }
 
-// The more claims there are, the less each p says.
+// The more claims there are, the larger each corrected p is.
 func TestAllClaimsShareTheError(t *testing.T) {
 	one := shown(t, expected(stats.Higher, 0, 0), 7, 1e5, 2e5)
 	if f := judged(t, 7, one)[0]; f.Finding != Agrees {
 		t.Errorf("alone: %+v", f)
 	}
 	for _, f := range judged(t, 7, one, one, one, one) {
-		if f.Finding != Unsure || math.Abs(f.PHolm-4*0.015625) > 1e-12 {
+		if f.Finding != TooFew || f.Why != "7 generations: a verdict on 4 comparisons takes 8" || math.Abs(f.PHolm-4*0.015625) > 1e-12 {
 			t.Errorf("among four: %+v", f)
 		}
 	}

@@ -158,7 +158,7 @@ func spoil(s Series, n int) {
 	}
 }
 
-// Only what is truly invalid, failed or missing is left out.
+// Only invalid, failed and missing runs are left out.
 func TestInvalidRunsAreLeftOut(t *testing.T) {
 	p := pairs(12)
 	spoil(p.Variants[0], 4)
@@ -173,7 +173,7 @@ func TestInvalidRunsAreLeftOut(t *testing.T) {
 	}
 }
 
-// The more claims there are, the less each p says; what was not measured is no claim.
+// The more claims there are, the larger each corrected p is. A claim that was not measured does not count.
 func TestClaimsShareTheError(t *testing.T) {
 	p := pairs(7)
 	p.Variants, p.Primary = p.Variants[:1], []string{"ops_per_s"}

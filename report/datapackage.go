@@ -14,7 +14,7 @@ import (
 )
 
 // dataPackage is datapackage.json: a Frictionless Data Package (specs.frictionlessdata.io, version 1) with a tabular resource for
-// each CSV file, so that a reader finds type, unit and meaning of each column beside the data.
+// each CSV file, so that a reader finds type, unit and meaning of each column with the data.
 type dataPackage struct {
 	Profile   string         `json:"profile"`
 	Name      string         `json:"name"`

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Env is env.json: the environment on which results depend, beside the factors. What could not be found out is
-// left out. The host's name is nobody's business.
+// Env is env.json: the environment on which results depend, besides the factors. What could not be found out is
+// left out. The host's name is private, and not in it.
 type Env struct {
 	OS          string            `json:"os,omitempty"` // its name and version
 	Kernel      string            `json:"kernel,omitempty"`

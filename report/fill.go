@@ -256,7 +256,7 @@ func fillHost(row *Row, res *bench.Result, sides Sides) {
 		if hosts, _ := row.Hosts.Get(); sides.Server != nil && hosts < 2 { // else its CPU time is not this machine's
 			ours += sides.Server.Usage.CPU()
 		}
-		// Interrupts are nobody's: those of the run's own packets are among them.
+		// Interrupts count for no process: those of the run's own packets are among them.
 		row.ForeignCPURatio = F(max(0, h.Ratio(h.User+h.Nice+h.System-ours)))
 	}
 	ops := costOps(res)

@@ -22,12 +22,12 @@ type LoadHost struct {
 // FillHosts is Fill for a load that several hosts made: all is their results together (bench.Together). Times of machines are
 // those of the worst one, and the run is invalid or has marks where a host's part of it is or has, with the host's name.
 func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
-	sides.IdleCPUs = Float{} // nobody has looked
+	sides.IdleCPUs = Float{} // not known
 	Fill(row, all, sides)
 	row.LoadHosts = I(len(hosts))
 	why, marks := []string{row.InvalidReason}, []string{row.Marks}
 	for _, h := range hosts {
-		one := Row{Hosts: I(1)} // what is beside it counts as a server on its machine
+		one := Row{Hosts: I(1)} // other processes on its machine count as a server there
 		Fill(&one, h.Result, Sides{Server: &Server{Usage: h.Beside}})
 		row.StealRatio, row.ForeignCPURatio = worse(row.StealRatio, one.StealRatio), worse(row.ForeignCPURatio, one.ForeignCPURatio)
 		row.ThrottledRatio = worse(row.ThrottledRatio, one.ThrottledRatio)

@@ -40,7 +40,7 @@ func TestFillHostsAddsAndTakesTheWorstMachine(t *testing.T) {
 	}
 }
 
-func TestFillHostsSaysWhoseReasonItIs(t *testing.T) {
+func TestFillHostsNamesTheHostOfAReason(t *testing.T) {
 	good, bad := result(), result()
 	good.Host.User, good.Host.System = 0, time.Second // nothing foreign
 	bad.Host.HostTimes = good.Host.HostTimes

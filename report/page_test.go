@@ -223,7 +223,7 @@ func TestChartsHaveNames(t *testing.T) {
 	}
 }
 
-// A page to publish refers to nothing that is not beside it.
+// A page to publish refers only to files of its own folder.
 func TestAPageWithoutChartsHasAPicture(t *testing.T) {
 	dir := t.TempDir()
 	p := page(t)
@@ -243,7 +243,7 @@ func TestAPageWithoutChartsHasAPicture(t *testing.T) {
 	}
 }
 
-// A column without values is left out, and the ratio beside it has its name.
+// A column without values is left out, and the next column, the ratio, has its name.
 func TestColumnsWithoutValuesAreLeftOut(t *testing.T) {
 	rates := []cardCell{{"1M", "1e6"}, {unity, "1"}}
 	c := card{Rows: []cardRow{

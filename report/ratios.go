@@ -217,7 +217,7 @@ func (p *Page) ratioLines(q *PageQuestion) (lines []ratioLine) {
 	return lines
 }
 
-// writeRatioLines aligns the lines. Names stand above their figures where both do not fit beside each other.
+// writeRatioLines aligns the lines. Names stand above their figures where both do not fit into one line.
 func writeRatioLines(b *strings.Builder, lines []ratioLine) {
 	head := ratioLine{}
 	for _, s := range shownMetrics {

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// The table of ratios has the figures of the comparisons, no row for what was not measured, and fits a terminal of 80 columns.
+// The table of ratios has the figures of the comparisons, no row for cells that were not measured, and fits a terminal of 80 columns.
 func TestRatiosFitATerminal(t *testing.T) {
 	p := page(t)
 	p.Factor = "transport"

@@ -13,7 +13,7 @@ import (
 )
 
 // HdrHistogram's own reader finds in a log when the window was and how long it took, so that its tools can compute a throughput.
-func TestHistogramLogSaysWhenTheWindowWas(t *testing.T) {
+func TestHistogramLogHasTheTimesOfTheWindow(t *testing.T) {
 	started := time.Date(2026, 11, 28, 13, 0, 0, 250e6, time.UTC)
 	res := &bench.Result{Started: started, Warmup: 1500 * time.Millisecond, Duration: 2 * time.Second, Lat: hist(1000, 3e6), Svc: hist(900), Lag: hist(5)}
 	dir := t.TempDir()

@@ -377,7 +377,7 @@ func TestAServerElsewhereTakesNoCPUHere(t *testing.T) {
 	}
 }
 
-func TestFillSaysWhichTraceItWas(t *testing.T) {
+func TestFillNamesTheTrace(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.csv")
 	text := "time,op,key,size\n0,get,k,10\n1,put,k,20\n"
 	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
@@ -444,7 +444,7 @@ func TestFillLeavesUnknownWhatIsNotKnown(t *testing.T) {
 	}
 }
 
-func TestJudgeSaysWhatIsWrong(t *testing.T) {
+func TestJudgeNamesWhatIsWrong(t *testing.T) {
 	open := func(r *bench.Result) {
 		r.Spec.Loop, r.Spec.TargetPerS = bench.Open, 20_000
 		r.Svc, r.Lag, r.Scheduled = r.Lat, hist(1000, 1000), r.Ops

@@ -1,4 +1,4 @@
-// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment beside it, the
+// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment, the
 // table for people, and the rules for which figures are printed and which rows are valid. It may import factor, whose
 // table has the columns of factors, bench with its parts, report/chart, kv, loop, store and internal packages, and
 // starts nothing.
@@ -23,7 +23,7 @@ type Opt[T int64 | uint64 | float64 | bool] struct {
 	known bool
 }
 
-// The kinds of columns beside string, where "" is NA.
+// The kinds of columns other than string, where "" is NA.
 type (
 	Int   = Opt[int64]
 	Uint  = Opt[uint64]
@@ -179,10 +179,11 @@ type Row struct {
 	SpinMaxNs       Int    `csv:"spin_max_ns"`
 	Theta           Float  `csv:"theta"`
 	ScanItems       Int    `csv:"scan_items"`
-	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian or trace
+	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian, list or trace
 	ValueMinBytes   Int    `csv:"value_min_bytes"`
-	Workload        string `csv:"workload"` // the YCSB property file's name
-	Trace           string `csv:"trace"`    // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
+	ValueSizes      string `csv:"value_sizes"` // of a list
+	Workload        string `csv:"workload"`    // the YCSB property file's name
+	Trace           string `csv:"trace"`       // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
 	TraceSpeed      Float  `csv:"trace_speed"`
 	TraceRepeat     Bool   `csv:"trace_repeat"`
 	LoadHosts       Int    `csv:"load_hosts"`

@@ -21,7 +21,7 @@ func sliced(s Series, p50 time.Duration, opsPerSlice float64) {
 	}
 }
 
-// A claim whose slices are too short for the requests has its ratio, no verdict, and the slice that would do.
+// A claim whose slices are too short for the requests has its ratio, no verdict, and the length of a slice that would be enough.
 func TestSlicesTooShortForTheRequests(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {

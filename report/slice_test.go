@@ -187,7 +187,7 @@ func TestTheValueOfAGeneration(t *testing.T) {
 	}
 }
 
-func TestCompareHasTheCalmRatioBeside(t *testing.T) {
+func TestCompareHasTheCalmRatio(t *testing.T) {
 	p := pairs(8)
 	p.Baseline.Slices, p.Variants[0].Slices = map[int][]Slice{}, map[int][]Slice{}
 	for g := 1; g <= 8; g++ {

@@ -614,7 +614,7 @@ func (s *Session) client(b []byte, args [][]byte) []byte {
 }
 
 // ReadClient parses a CLIENT LIST. lists is true if connections are to be listed, only those with these ids if there are any (8 bytes each, little-endian);
-// errText is not empty after an error. Answer answers all other CLIENT commands. All connections are of type normal. A user who may only read may not list
+// errText is not empty after an error. Answer answers all other CLIENT commands. All connections are of type normal. A client that may only read may not list
 // other connections.
 func (s *Session) ReadClient(args [][]byte) (lists bool, ids []byte, errText string) {
 	if sub, text := findSub("client", args); text != "" || sub != "list" {

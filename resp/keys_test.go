@@ -36,7 +36,7 @@ func TestKeysAreAllThatFit(t *testing.T) {
 	})
 }
 
-// Each key comes by chance, also those of a few among many that are gone.
+// RANDOMKEY returns every key at some time, also if only a few of many keys are left.
 func TestRandomKeysAreAllThatThereAre(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
 		if _, err := c.RandomKey(ctx).Result(); err != redis.Nil {
@@ -77,7 +77,7 @@ func TestRandomKeysAreAllThatThereAre(t *testing.T) {
 	})
 }
 
-func TestInfoCountsWhatThereWas(t *testing.T) {
+func TestInfoHasTheCounters(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
 		info := func(sections ...string) map[string]string {
 			text, err := c.Info(ctx, sections...).Result()

@@ -134,7 +134,7 @@ func (p bothServers) same(t *testing.T, words ...string) {
 	}
 }
 
-// mayDiffer says whether answers may differ: docs/adr/0012.
+// mayDiffer reports whether answers may differ: docs/adr/0012.
 func mayDiffer(words []string, redis, kvwire string) bool {
 	return strings.HasPrefix(kvwire, "-ERR kvwire has no expiry times") || // SETEX, EXPIRE …
 		strings.HasPrefix(kvwire, "-ERR kvwire has no empty keys") ||
@@ -183,7 +183,7 @@ func fields(text string) (sections []string, of map[string][]string) {
 	return sections, of
 }
 
-// Whatever sections are asked for, those that there are come in a Redis's order, and all of their fields are a Redis's but what only kvwire has.
+// The sections of INFO are in Redis's order, whichever are requested, and all their fields are Redis's except kvwire's own.
 func TestInfoHasTheSectionsOfARedis(t *testing.T) {
 	p := newPeers(t)
 	p.same(t, "SET", "a", "1")
@@ -238,7 +238,7 @@ func TestAnyAnswersAreThoseOfARedis(t *testing.T) {
 	}
 }
 
-// Commands as people type them, and what is no command, byte for byte; what ends a connection ends both.
+// Commands as people type them, and invalid ones, are compared byte for byte. What ends the connection to one server also ends that to the other.
 func TestWrittenCommandsAreReadAsARedisReadsThem(t *testing.T) {
 	socket, addr := redisServer(t), serve(t, store.Options{Backend: store.Mem})
 	for _, text := range []string{
@@ -248,7 +248,7 @@ func TestWrittenCommandsAreReadAsARedisReadsThem(t *testing.T) {
 		"*1\r\n$4\r\nPING\r\n", "*01\r\n$4\r\nPING\r\n", "*1\r\n$04\r\nPING\r\n", "*+1\r\n$4\r\nPING\r\n", "*1\r\n$-0\r\nPING\r\n", "*-0\r\nPING\r\n", "*-1\r\nPING\r\n", "*-5\r\nPING\r\n", "*0\r\nPING\r\n", "*00\r\nPING\r\n",
 		"*1\r\n$+4\r\nPING\r\n", "*1\r\n$4 \r\nPING\r\n", "* 1\r\n$4\r\nPING\r\n", "*1 \r\n$4\r\nPING\r\n", "*2\r\n$4\r\nPING\r\n$0\r\n\r\n", "*x\r\n", "*\r\n", "*1\r\n$\r\n", "*1\r\nPING\r\n", "*1\r\n$1x\r\n",
 	} {
-		// An end that both come to: the command's answer, and no other.
+		// QUIT ends both connections, so that the whole answer can be read.
 		want, got := dial(t, "unix", socket), dial(t, "tcp", addr)
 		text += "QUIT\r\n"
 		for _, c := range []*talk{want, got} {

@@ -114,8 +114,8 @@ func TestWrongCommandsGiveRedisOwnErrors(t *testing.T) {
 	}
 }
 
-// What is asked for is what is announced: a large value is received at once, into memory for it.
-func TestALargeValueIsAskedForAsAWhole(t *testing.T) {
+// Read requests as many bytes as the command announces, so a large value is received at once, into its own memory.
+func TestALargeValueIsReceivedAsAWhole(t *testing.T) {
 	head := "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n"
 	var c Command
 	need, err := c.Read([]byte(head))
@@ -157,7 +157,7 @@ func FuzzCommands(f *testing.F) {
 	})
 }
 
-// A reply's first line is the same however many bytes have come, and never longer than they are.
+// The first line of a reply is the same for any number of received bytes, and never longer than these.
 func FuzzReplies(f *testing.F) {
 	for _, s := range []string{"+OK\r\n", "-ERR no\r\n", ":12\r\n", "$-1\r\n", "$5\r\nhello\r\n", "_\r\n", "*1\r\n", "$99999999999\r\n"} {
 		f.Add([]byte(s))
@@ -375,7 +375,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// A cursor is the position, whoever has asked for others meanwhile; and what is none of this server's is no position.
+// A cursor contains its position, whatever other clients request meanwhile. A cursor of another server is an error.
 func TestACursorIsItsPosition(t *testing.T) {
 	const shards = 256
 	c := NewCursors()
@@ -408,7 +408,7 @@ func TestACursorIsItsPosition(t *testing.T) {
 }
 
 // Invalid, the Spec of a rejected command, is not a command: no client can call it by name.
-func TestWhatIsWrongIsNoCommand(t *testing.T) {
+func TestInvalidIsNoCommand(t *testing.T) {
 	for _, name := range []string{"wrong", "WRONG", ""} {
 		for _, last := range []*Spec{nil, Invalid} {
 			if s, text := Find([]byte(name), 1, last); s != nil || text != "" {
@@ -418,8 +418,8 @@ func TestWhatIsWrongIsNoCommand(t *testing.T) {
 	}
 }
 
-// A line goes on where it was when there was no room for its next word: what is unescaped is so once.
-func TestALineWithoutRoomGoesOnWhereItWas(t *testing.T) {
+// A line without room for its next word continues there later: each escape is decoded once.
+func TestALineContinuesWhenThereIsRoom(t *testing.T) {
 	text := []byte(`ECHO "a\nb\\\\" 'it\'s' "\x5cx41" plain` + "\r\nPING\r\n")
 	var c Command
 	calls := 0

@@ -212,8 +212,8 @@ type walk struct {
 	stays  map[string]bool
 }
 
-// Several walks at once, of a client whose commands go by any of its connections, give every key that stays, while keys come and go, and others SCAN
-// thousands of times: with keys of all lengths, up to the largest, and of any bytes.
+// Several simultaneous walks, of a client that sends each command over any of its connections, return every key that exists all the time, while other keys are added
+// and deleted, and other clients send thousands of SCANs. Keys have all lengths, up to the largest, and any bytes.
 func TestScansGiveEveryKeyThatStays(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
 		rng := rand.New(rand.NewPCG(11, 11))
@@ -333,7 +333,7 @@ func TestScansOfManyLargeKeys(t *testing.T) {
 	})
 }
 
-// rival stands before a partition, and writes two new keys whenever one is deleted: of them, one comes before all others, and one after.
+// rival is in front of a partition, and writes two new keys whenever one is deleted: one sorts before all others, and one after.
 type rival struct {
 	loop.Partition
 	l       *loop.Loop
@@ -371,9 +371,9 @@ func (v *rival) key(where string) []byte {
 	}
 }
 
-// FLUSHDB ends beside who writes faster than it deletes: it has gone through the keys once, and deleted those that were there when it began, and at most as many others as fit
+// FLUSHDB ends although others write faster than it deletes. It walks through the keys once, and deletes those that existed when it began, and at most as many others as fit
 // between them.
-func TestFlushEndsBesideWriters(t *testing.T) {
+func TestFlushEndsWhileOthersWrite(t *testing.T) {
 	for name, o := range map[string]store.Options{
 		"mem":  {Backend: store.Mem},
 		"disk": {Backend: store.Disk, DiskEngine: store.EnginePool, CacheBytes: 64 << 12},
@@ -409,7 +409,7 @@ func TestFlushEndsBesideWriters(t *testing.T) {
 }
 
 // FLUSHDB that cannot delete a key ends with an error.
-func TestFlushThatFailsSaysSo(t *testing.T) {
+func TestAFailedFlushReturnsItsError(t *testing.T) {
 	addr := serveFrom(t, store.Options{Backend: store.Mem}, nil, func(l *loop.Loop, _ int, p loop.Partition) loop.Partition {
 		return &rival{Partition: p, l: l, fail: kv.StatusNoSpace}
 	})
@@ -428,7 +428,7 @@ func TestFlushThatFailsSaysSo(t *testing.T) {
 	}
 }
 
-// Updates are done in one step where the key lives: whoever counts, appends or comes first, does so alone.
+// Updates are one step in the key's partition: no other change comes between the read and the write of INCR, APPEND or SETNX.
 func TestUpdatesAreAtomic(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
 		const workers, each = 8, 200
@@ -527,7 +527,7 @@ func TestPipelinesDoWhatAMapDoes(t *testing.T) {
 	})
 }
 
-func TestGoRedisComesInByItsSecret(t *testing.T) {
+func TestGoRedisAuthenticates(t *testing.T) {
 	ann, bob := access.Entry{Name: "ann", Secret: "the secret of ann"}, access.Entry{Name: "bob", Secret: "the secret of bob", ReadOnly: true}
 	addr := serveTo(t, store.Options{Backend: store.Mem}, access.NewList(ann, bob))
 	for _, proto := range []int{2, 3} {

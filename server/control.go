@@ -110,7 +110,7 @@ type Control struct {
 func (c *Control) Park(ctx context.Context) (Parked, error) {
 	r, err := c.ask(ctx, "park", cmp.Or(c.Quiet, quietMax)+controlMax)
 	if err == nil && r.Parked == nil {
-		err = c.breaks(errors.New("the server's answer to park is another one"))
+		err = c.breaks(errors.New("the server's reply to park has no counters (are both the same version of kvwire?)"))
 	}
 	if err != nil {
 		return Parked{}, err
@@ -122,7 +122,7 @@ func (c *Control) Park(ctx context.Context) (Parked, error) {
 func (c *Control) Resume(ctx context.Context) (cpuNs int64, err error) {
 	r, err := c.ask(ctx, "resume", controlMax)
 	if err == nil && r.Resumed == nil {
-		err = c.breaks(errors.New("the server's answer to resume is another one"))
+		err = c.breaks(errors.New("the server's reply to resume has no CPU time (are both the same version of kvwire?)"))
 	}
 	if err != nil {
 		return 0, err

@@ -50,9 +50,9 @@ func (s *Server) Drain(deadline time.Duration) (unfinished bool, err error) {
 		if n := after - before; n > 0 {
 			return true, s.drained(begun, deadline, nil, n)
 		}
-		return true, fmt.Errorf("the store did not close within %v (--drain-deadline): what was acknowledged is on disk", deadline)
+		return true, fmt.Errorf("the store did not close within %v (--drain-deadline): acknowledged changes are on disk", deadline)
 	default:
-		return true, fmt.Errorf("requests were not answered within %v (--drain-deadline), since the store has not done them: what was acknowledged is on disk", deadline)
+		return true, fmt.Errorf("requests were not answered within %v (--drain-deadline), because the store has not completed them: acknowledged changes are on disk", deadline)
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Server) Drain(deadline time.Duration) (unfinished bool, err error) {
 func (s *Server) drained(begun time.Time, deadline time.Duration, err error, unanswered uint64) error {
 	s.log.Info("stopped", "after", time.Since(begun), "requests_unanswered", unanswered)
 	if err == nil && unanswered > 0 {
-		err = fmt.Errorf("%d requests were not answered within %v (--drain-deadline): their clients did not take the answers, or the store had not done them, and the connections were cut off",
+		err = fmt.Errorf("%d requests were not answered within %v (--drain-deadline): their clients did not receive the answers, or the store had not completed them; the connections were cut off",
 			unanswered, deadline)
 	}
 	return err

@@ -53,7 +53,7 @@ func (s *Server) Park(ctx context.Context) (p Parked, err error) {
 	if s.parking.ending.Load() { // read after counted was set: else unpark could clear counted before, and it would stay set
 		s.parking.counted.Store(nil)
 		s.group.Resume()
-		return p, errors.New("the server ends")
+		return p, errors.New("the server is shutting down")
 	}
 	p = Parked{Counters: s.sum(n.loops, n.stores), CPU: cpu.Nanoseconds()}
 	for _, c := range n.conns {

@@ -76,9 +76,10 @@ func TestGoInstall(t *testing.T) {
 	}
 	home, empty := t.TempDir(), t.TempDir()
 	environment := append(os.Environ(),
-		// Dependencies come from this machine's module cache, which has what this test was built from, and else from where go gets them here.
+		// Dependencies come from this machine's module cache, which has those of this test, or else from this machine's GOPROXY.
 		"GOPROXY=file://"+proxy+",file://"+filepath.Join(goEnv("GOMODCACHE"), "cache", "download")+","+goEnv("GOPROXY"),
-		"GONOSUMDB="+ourModule, "GOFLAGS=-modcacherw", "GOMODCACHE="+filepath.Join(home, "modules"), "GOBIN="+filepath.Join(home, "bin"))
+		// Without -trimpath each dependency would be compiled anew, since it is in another folder each time.
+		"GONOSUMDB="+ourModule, "GOFLAGS=-modcacherw -trimpath", "GOMODCACHE="+filepath.Join(home, "modules"), "GOBIN="+filepath.Join(home, "bin"))
 	run := func(name string, args ...string) string {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()

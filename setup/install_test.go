@@ -66,7 +66,7 @@ func TestInstall(t *testing.T) {
 		badApt = `apt-get=echo "apt-get $*"; exit 100`
 		sudo   = `sudo=echo "sudo $*" >>"$0.log"; exec "$@"`
 	)
-	// What the guest needs, and the tests; of it all but the libraries of RDMA, which are looked for in /usr/lib.
+	// Programs that the guest and the tests need. The libraries of RDMA, which are searched in /usr/lib, are not among them.
 	guest := []string{`qemu-system-x86_64=`, `mke2fs=`, `rdma=`, `modprobe=`, `xz=`, `zstd=`, `ibv_devinfo=`, `ib_send_lat=`, `redis-cli=`}
 	libraries, _ := filepath.Glob("/usr/lib*/*/libibverbs/librxe-rdmav*.so")
 	devices, _ := filepath.Glob("/sys/class/infiniband/*")

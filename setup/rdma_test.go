@@ -54,7 +54,7 @@ func TestRDMASetupErrors(t *testing.T) {
 	expectLine(t, false, "lo: RDMA does not work over the address of lo", "add", "lo")
 }
 
-// A device comes, and goes with all that came with it. It changes the machine, so it is for the guest.
+// A device is set up and removed, with everything that was made for it. This changes the machine, so the test runs in the guest.
 func TestRDMASetupAndUndo(t *testing.T) {
 	var guest error
 	if os.Getenv("KVWIRE_ACCEL") == "" {
@@ -81,7 +81,7 @@ func TestRDMASetupAndUndo(t *testing.T) {
 		t.Errorf("without an answer: %q", out)
 	}
 
-	// Beside a device that is there: the module is not ours.
+	// If a device exists already, the module is not removed.
 	expectLine(t, true, "rxe1 is on kv0, by the address 10.79.0.1", "--yes", "add", "kv0")
 	expect(true, "/sys/class/infiniband/rxe1", state)
 	expectLine(t, true, "kv0 has the RDMA device rxe1 already", "--yes", "add", "kv0")
@@ -90,7 +90,7 @@ func TestRDMASetupAndUndo(t *testing.T) {
 	expect(true, "/sys/class/infiniband/rxe0", "/sys/module/rdma_rxe")
 	expectLine(t, true, "nothing to undo", "--yes", "undo")
 
-	// Where nothing is: all that came goes.
+	// If no device existed, everything is removed.
 	netdev, err := os.ReadFile("/sys/class/infiniband/rxe0/ports/1/gid_attrs/ndevs/0")
 	if err != nil {
 		t.Fatal(err)

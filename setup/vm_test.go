@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// fakeGuest stands for qemu: it says what a guest's init says. Its clock is this machine's and, each time that it is asked, the next of
-// $LIES hundredths of a second more.
+// fakeGuest takes the place of qemu, and prints what a guest's init prints. Its clock is this machine's plus, each time that it is read, the next of
+// $LIES hundredths of a second.
 const fakeGuest = `lies=($LIES) n=0
 for a; do
 	case $a in
@@ -42,7 +42,7 @@ while read -r word <&8; do
 done
 `
 
-// vm runs a copy of vm.sh with a fake guest, and gives its exit code, what it prints, and the guest's kernel's arguments.
+// vm runs a copy of vm.sh with a fake guest. It returns its exit code, its output, and the arguments of the guest's kernel.
 func vm(t *testing.T, env ...string) (code int, out, kernelArgs string) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
@@ -92,7 +92,7 @@ func vm(t *testing.T, env ...string) (code int, out, kernelArgs string) {
 	return code, string(b), string(args)
 }
 
-// A guest whose clock runs at another rate than this machine's ends with a code of its own, and before its command begins if it is seen by then.
+// If a guest's clock runs at another rate than this machine's, the run ends with its own exit code, and before the command begins if the difference is found by then.
 func TestAGuestWithAWrongClockIsEnded(t *testing.T) {
 	for _, c := range []struct {
 		lies    string // at the start, before the command, and after it

@@ -39,7 +39,7 @@ const (
 type shardState struct {
 	seq     uint64 // every change up to here was on disk
 	state   accountState
-	account uint32 // markClosed: the CRC of the account
+	account uint32 // stateClosed: the CRC of the account
 }
 
 type accountState uint32

@@ -166,7 +166,7 @@ func (g *changedRig) round(rng *rand.Rand) {
 	}
 }
 
-// shorten takes away most of the room at the end of slabs.
+// shorten removes most of the free space at the end of slabs.
 func (g *changedRig) shorten() {
 	for c, b := range g.disk.slab {
 		unit := classes[c].pages * pageBytes
@@ -180,7 +180,7 @@ type outcomes struct {
 	refused, corrupt, harmless int
 }
 
-// try opens a store that was damaged: it is refused, or each key has its last value, or an error; or, crashed, a check says that nobody knows what some slots held.
+// try opens a damaged store: either it is refused, or each key has its last value or an error. After a crash a check may also report slots whose content is unknown.
 func (o *outcomes) try(t *testing.T, at string, disk *faultDisk, has map[string]string, ever map[string][]string, crashed bool) {
 	t.Helper()
 	d := disk.found(t)
@@ -216,9 +216,9 @@ func (o *outcomes) try(t *testing.T, at string, disk *faultDisk, has map[string]
 	r.close()
 }
 
-// Whatever happens to a part of one slab of a store that was closed, no key has an older value, and none is back or gone, without the store saying so:
-// each has its last value, or an error, or the store is not opened. And what is wrong is found by a check. After a crash the same is so
-// for pages that were not written since the store was opened.
+// Any damage to a part of one slab of a closed store is reported: each key has its last value or an error, or the store is not opened. No key silently
+// has an older value, returns after its delete, or is missing. A check finds the damage. After a crash the same holds for pages that were not written
+// since the store was opened.
 func TestDamageIsNeverSilent(t *testing.T) {
 	for _, crashed := range []bool{false, true} {
 		t.Run(map[bool]string{false: "closed", true: "crashed"}[crashed], func(t *testing.T) {
@@ -254,7 +254,11 @@ func (o *outcomes) store(t *testing.T, seed uint64, kind string, crashed bool) {
 	if zero(slices.Concat(intact...)) { // deletes of nothing
 		return
 	}
-	for i := range 6 {
+	tries := 6
+	if testing.Short() && !crashed { // closed, each damage is in the first try of a seed
+		tries = 3
+	}
+	for i := range tries {
 		w := 1 + rng.IntN(len(damages)-1)
 		if i == 0 {
 			w = int(seed) % len(damages)
@@ -324,8 +328,8 @@ func lostStore(t *testing.T, kind string) *rig {
 	return g
 }
 
-// After a crash, too, a page that was written before the store was last opened, and holds something else without having been written since, is noticed;
-// and what was written since, and torn, is not taken for such a page.
+// After a crash, too, a page is found that was last written before the store was opened and has other content now. A page that was written since, and is
+// torn, does not count as such a page.
 func TestPagesLostBeforeACrashAreNoticed(t *testing.T) {
 	large, small := classOf(itemBytes(7, 3008)), classOf(itemBytes(7, 1))
 	for _, kind := range []string{"fault", "inplace"} {
@@ -338,7 +342,7 @@ func TestPagesLostBeforeACrashAreNoticed(t *testing.T) {
 			"a page at another's place":   {1, func(d *faultDisk) { copy(pageOf(d.slab, int(large), 3), pageOf(d.slab, int(large), 5)) }},
 			"a page where there was none": {1, func(d *faultDisk) { copy(pageOf(d.slab, int(large), 40), pageOf(d.slab, int(large), 5)) }},
 			"a slab that was cut off":     {4, func(d *faultDisk) { d.slab[large] = d.slab[large][:(usedPages(d.slab[large])-4)*pageBytes] }},
-			"a page written since":        {0, func(d *faultDisk) { clear(pageOf(d.slab, int(small), 0)) }}, // that cannot be told
+			"a page written since":        {0, func(d *faultDisk) { clear(pageOf(d.slab, int(small), 0)) }}, // this cannot be detected
 		} {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				g := lostStore(t, kind)
@@ -357,7 +361,7 @@ func TestPagesLostBeforeACrashAreNoticed(t *testing.T) {
 	}
 }
 
-// A page that changes on disk behind the store's back, while it serves, is noticed when it is opened next, also when it was written meanwhile.
+// A page that another program changes while the store serves is found at the next open, also if the store has written to it since.
 func TestPagesLostWhileServingAreNoticedLater(t *testing.T) {
 	small := int(classOf(itemBytes(7, 1)))
 	for _, how := range []string{"read only", "written"} {
@@ -386,7 +390,7 @@ func TestPagesLostWhileServingAreNoticedLater(t *testing.T) {
 	}
 }
 
-// The error with which a store is refused is one line, names what was lost and what to do, and changes nothing.
+// The error for a refused store is one line, which names the loss and the remedy. The store is not changed.
 func TestALossIsRefusedInOneLine(t *testing.T) {
 	g := lostStore(t, "fault")
 	g.close()
@@ -409,17 +413,19 @@ func TestALossIsRefusedInOneLine(t *testing.T) {
 	}
 }
 
-// A recovery that ends after what a crash cut short was wiped, and before there is an account of that, leaves nothing that is taken for a loss.
+// A recovery that ends after it has cleared unfinished items, and before it has written an account, does not make these items count as lost.
 func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 	torn := uint64(0)
+	var buffers [][]byte
 	for seed := range uint64(rounds(80)) {
 		g := newRig(t, "fault", Options{CacheBytes: 128 * pageBytes, Log: silent})
 		g.disk.rng = rand.New(rand.NewPCG(seed, 3))
 		m := newModel(g, seed, 120)
+		m.buffers = buffers
 		m.fill()
 		for range 3 {
 			m.batch()
-			g.close() // the account that the next crash leaves tells of slots that are then torn
+			g.close() // the account before the next crash has the sums of slots that are torn then
 			g.open()
 			m.crashInFlight()
 			torn += g.disk.found(t).Unfinished
@@ -431,6 +437,7 @@ func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 			g.open()
 			m.checkAll()
 		}
+		buffers = m.buffers
 		g.close()
 	}
 	if torn == 0 {
@@ -438,7 +445,7 @@ func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 	}
 }
 
-// Comparing takes no reads of its own: each slab is read once, closed or crashed.
+// The comparison needs no additional reads: each slab is read once, after a close and after a crash.
 func TestRecoveryReadsEachSlabOnce(t *testing.T) {
 	for _, end := range []string{"closed", "crashed"} {
 		g := lostStore(t, "fault")
@@ -507,7 +514,7 @@ func TestStoresWithoutAnAccountAreOpened(t *testing.T) {
 	}
 }
 
-// An account or a mark that is gone, damaged, or an earlier one is a loss, too: nobody can say then what else was.
+// A missing, damaged or older account or mark counts as a loss, too, because other losses cannot be excluded then.
 func TestALostAccountIsNoticed(t *testing.T) {
 	g := loaded(t)
 	dir := shardDir(g.o.Dir, 0)
@@ -563,7 +570,7 @@ func flipped(b []byte, at int) []byte {
 	return b
 }
 
-// The account of a slab that has been read is the one that was written, whatever its length; and it takes a byte for a thousand.
+// An account is read back as it was written, for slabs of any length. It has one byte for a thousand bytes of the slab.
 func TestAccountsAreReadAsTheyWereWritten(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 50 {
@@ -611,8 +618,8 @@ func TestAccountsAreReadAsTheyWereWritten(t *testing.T) {
 	}
 }
 
-// FuzzReadAccount reads any bytes as a shard's account and as its mark: it takes them as a whole or leaves the sums as they were, and what it takes is what
-// would have been written.
+// FuzzReadAccount reads any bytes as a shard's account and as its mark. They are accepted as a whole, or the sums stay as they were. Accepted bytes are those
+// that would have been written.
 func FuzzReadAccount(f *testing.F) {
 	room := func() []slab {
 		slabs := newPartition(nil, 0, Options{}).slabs

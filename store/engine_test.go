@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// otherEngines are the engines beside the default, which the kinds disk and disk-epoll have.
+// otherEngines are the engines other than the default, which the kinds disk and disk-epoll have.
 var otherEngines = EngineNames[:len(EngineNames)-1]
 
 func needEngine(t testing.TB, engine string) {
@@ -159,7 +159,7 @@ func TestRawMovesAPageForEachRequest(t *testing.T) {
 		if st.DiskReads != 401 || st.DiskWrites != 101 || st.Disk.Transfers != 502 || st.Disk.DepthMax > 64 || st.Disk.Engine != g.o.DiskEngine || st.IOErrors != 0 {
 			t.Fatalf("%+v", st)
 		}
-		// Closing: what waits is closed, what is in flight completes.
+		// At the close, waiting requests end with an error, and transfers in flight complete.
 		g.begin(all...)
 		g.close()
 		for range all {

@@ -9,8 +9,8 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// What Options.Fault wants happens, and nothing else: a write that fails is undone, whether or not the disk has it, and one that waits is
-// acknowledged afterwards.
+// The faults of Options.Fault are injected, and no others. A failed write is undone, whether or not the disk has it, and a delayed write is acknowledged after
+// its delay.
 func TestFaultsAreInjected(t *testing.T) {
 	var fault atomic.Pointer[Fault]
 	fault.Store(&Fault{})

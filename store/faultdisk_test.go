@@ -13,8 +13,8 @@ import (
 	"github.com/kvwire/kvwire/store/disk"
 )
 
-// faultDisk is a disk in memory that completes late, in any order and in parts, and fails where it is
-// told to. It is used on the loop's goroutine, and outlives the partitions that are opened on it.
+// faultDisk is a disk in memory that completes late, in any order and in parts, and fails as the test
+// sets it. It is used on the loop's goroutine, and outlives the partitions that are opened on it.
 type faultDisk struct {
 	l            *loop.Loop // of the partition that has it open
 	rng          *rand.Rand
@@ -23,10 +23,10 @@ type faultDisk struct {
 	accountBytes []byte            // the account; nil: none
 	accountErr   error             // with which writing the account fails
 	unit         int               // bytes that are written whole, or not: sectorBytes, or a page
-	cache        bool              // what was written, and how far files have grown, may be lost when the power goes, until the disk is synced
+	cache        bool              // written bytes and growths of files may be lost at a power cut, until the disk is synced
 	dsync        bool              // … but writes while the partition serves, which carry RWF_DSYNC: they are durable when they have completed
-	unsynced     map[sector][]byte // what the disk had before, of what was written since the last sync
-	sizes        [][]int64         // by class: those that a file may have after the power went, smallest first
+	unsynced     map[sector][]byte // the earlier content of sectors that were written since the last sync
+	sizes        [][]int64         // by class: those that a file may have after a power cut, smallest first
 	capacity     int64             // bytes of all slabs; 0: no bound
 	held         bool              // nothing completes
 	torn         bool              // transfers of several pages complete in parts
@@ -48,7 +48,7 @@ type sector struct {
 type pendingIO struct {
 	tag uint64
 	t   disk.Transfer
-	sum uint32 // of what is to be written, when it was submitted
+	sum uint32 // of the bytes to write, when they were submitted
 }
 
 var (
@@ -190,8 +190,8 @@ func (d *faultDisk) bytes() (n int64) {
 	return n
 }
 
-// crash is the end of the process, or of the power: of what is in flight, some sectors reach the disk, and of what the
-// disk has in its cache, some do not stay.
+// crash ends the process or cuts the power: some sectors of transfers in flight reach the disk, and some sectors in the disk's cache
+// are lost.
 func (d *faultDisk) crash() {
 	for _, io := range d.pending {
 		t := &io.t
@@ -216,7 +216,7 @@ func (d *faultDisk) crash() {
 	d.keepSizes()
 }
 
-// flip changes one byte in the only place where the disk has needle, and says whether there was one.
+// flip changes one byte in the only place where the disk has needle, and reports whether there was one.
 func (d *faultDisk) flip(needle []byte, at int) bool {
 	for _, b := range d.slab {
 		if i := bytes.Index(b, needle); i >= 0 {

@@ -295,7 +295,7 @@ func openDir(dir string) (fd int, err error) {
 	return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// lock locks a folder, opened by open. If another process holds the lock, it returns an error: at once with LOCK_NB, else after lingerMax. fd is open until unlock.
+// lock locks a folder, opened by open. If another process holds the lock, it returns an error: at once with LOCK_NB, else after lockWaitMax. fd is open until unlock.
 func lock(dir string, how int, open func(string) (int, error)) (fd int, unlock func(), err error) {
 	if fd, err = open(dir); err != nil {
 		return -1, nil, fmt.Errorf("store: open %s: %w (%s)", dir, err, remedy(err, "it must be a folder that you may read"))
@@ -397,7 +397,7 @@ func (f *osFiles) makePrivate(dir string, folder int) error {
 func (f *osFiles) withinLimit() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
-		return fmt.Errorf("store: look up the limit of the size of files: %w", err)
+		return fmt.Errorf("store: read the limit on the size of files (RLIMIT_FSIZE): %w", err)
 	}
 	for c, name := range f.names {
 		n, err := f.size(uint8(c))

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileSystem is an ext4 of a test's own, in a file behind a loop device: it can be full, and broken, and nobody else notices.
+// fileSystem is an ext4 for one test, in a file behind a loop device: it can become full or broken without an effect on others.
 type fileSystem struct {
 	t          *testing.T
 	image, dir string
@@ -50,7 +50,7 @@ func (f *fileSystem) mount() error {
 	return command("mount", "-o", "loop,errors=remount-ro", f.image, f.dir)
 }
 
-// ballast takes up so much room, or with -1 all that there is, until free gives it back.
+// ballast fills so many bytes, or with -1 all free space, until free is called.
 func (f *fileSystem) ballast(bytes int) (free func()) {
 	f.t.Helper()
 	w, err := os.CreateTemp(f.dir, "ballast")
@@ -114,13 +114,13 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// said keeps what a store logs.
+// said records a store's log.
 type logLines struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-// Write takes one line.
+// Write records one line.
 func (s *logLines) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +205,7 @@ func (b *bulk) check() {
 	}
 }
 
-// A store on a full disk says so, to who asks and once in the log; it loses nothing, reads go on, and changes and deletes too; a put works again when there is room.
+// On a full disk a store reports that to the client, and once in the log. It loses nothing, and still executes reads, changes and deletes. Puts of new keys work again when there is room.
 func TestFullFileSystem(t *testing.T) {
 	onFileSystem(t, 16<<20, func(t *testing.T, fs *fileSystem, g *rig, log *logLines) {
 		makeRoom := fs.ballast(4 << 20)
@@ -307,8 +307,8 @@ func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func(), log *logLines
 	}
 }
 
-// A limit of the process on the size of files refuses what needs a larger one, and nothing else; a store whose files are larger already is not opened to be
-// written, since some of its writes would fail.
+// With a limit on the size of files, only requests that need a larger file are refused. A store whose files are larger already is not opened for writing,
+// because some of its writes would fail.
 func TestAFileSizeLimit(t *testing.T) {
 	needEngine(t, EnginePool)
 	var was unix.Rlimit
@@ -349,7 +349,7 @@ func TestAFileSizeLimit(t *testing.T) {
 	}
 }
 
-// A store whose file system becomes read-only says so to who changes something, reads go on, and what was acknowledged is there when it was repaired.
+// If the file system becomes read-only, changes return an error and reads continue. After the repair all acknowledged changes are there.
 func TestFileSystemBecomesReadOnly(t *testing.T) {
 	onFileSystem(t, 64<<20, func(t *testing.T, fs *fileSystem, g *rig, log *logLines) {
 		b := &bulk{g, map[string]string{}}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A store in two folders has its partitions there in turn, and is opened with the same folders in the same order only.
+// A store in two folders has its partitions in them alternately, and is opened with the same folders in the same order only.
 func TestAStoreInSeveralFoldersIsOpenedWithTheSame(t *testing.T) {
 	root := t.TempDir()
 	a, b := filepath.Join(root, "a"), filepath.Join(root, "b")
@@ -223,7 +223,7 @@ func TestACrashBetweenTheEpochsOfTheFoldersLosesNothing(t *testing.T) {
 		if err := o.bind(); err != nil {
 			t.Fatal(err)
 		}
-		for i, b := range before { // first those behind are raised, then all
+		for i, b := range before { // first those that are lower are raised, then all
 			if b.Epoch < v.epoch {
 				if after--; after >= 0 {
 					before[i].Epoch = v.epoch

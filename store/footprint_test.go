@@ -2,7 +2,7 @@ package store
 
 import "testing"
 
-// What a real store takes is tested beside kvwire load: cmd/kvwire.
+// The footprint of a real store is tested with kvwire load, in cmd/kvwire.
 func TestFileBytesFollowsTheClassesOfSlots(t *testing.T) {
 	const mib = 1 << 20
 	ahead := int64(mib + mib/4)            // of the first extent

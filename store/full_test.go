@@ -132,7 +132,7 @@ func TestDeletesOfAFullStoreWaitForSlots(t *testing.T) {
 			g.on(func() { g.disk.held = true })
 			var all []*kv.Request
 			for i, k := range keys {
-				if i%3 == 2 { // overwrites, which take slots meanwhile: they may be refused
+				if i%3 == 2 { // overwrites, which use slots meanwhile: they may be refused
 					all = append(all, &kv.Request{Op: kv.OpPut, Key: k, Value: make([]byte, 20_000)})
 				} else {
 					all = append(all, &kv.Request{Op: kv.OpDelete, Key: k})
@@ -153,7 +153,7 @@ func TestDeletesOfAFullStoreWaitForSlots(t *testing.T) {
 	}
 }
 
-// A full store whose tombstones stay, since a write has failed, is changed for as long as that goes: new items never take the slots that its deletes need.
+// A full store whose tombstones stay, because a write has failed, is changed until every change is refused: new items never use the slots that deletes need.
 func TestAFullStoreWhoseTombstonesStayCanBeEmptied(t *testing.T) {
 	for _, kind := range []string{"fault", "inplace"} {
 		t.Run(kind, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestAFullStoreWhoseTombstonesStayCanBeEmptied(t *testing.T) {
 			rng := rand.New(rand.NewPCG(5, 5))
 			g.on(func() { g.disk.bound(4<<20, unix.ENOSPC) })
 			n := -1
-			key := func() int { // and values, by turns: small, a tombstone of the largest key, more than a page
+			key := func() int { // and values, alternately: small, a tombstone of the largest key, more than a page
 				n++
 				return []int{10, 1000, 10}[n%3]
 			}
@@ -191,7 +191,7 @@ func TestAFullStoreWhoseTombstonesStayCanBeEmptied(t *testing.T) {
 	}
 }
 
-// A full store whose changes are cut short by crashes keeps what was acknowledged, and can be emptied in the end.
+// A full store that crashes during changes keeps what was acknowledged, and can be emptied in the end.
 func TestAFullStoreSurvivesCrashes(t *testing.T) {
 	for _, kind := range []string{"fault", "inplace"} {
 		t.Run(kind, func(t *testing.T) {
@@ -268,8 +268,8 @@ func TestAFullStoreSurvivesCrashes(t *testing.T) {
 	}
 }
 
-// A write that finds no space, as on a file system that copies what is written, is told to who asked for it, with the remedy in the log. Nothing that was
-// there is lost, and all goes on when there is space again.
+// A write without space, as on a file system that copies on overwrite, fails for its client, and the log names the remedy. No stored item is lost, and all works
+// again when there is space.
 func TestAWriteWithoutSpaceHurtsOnlyItsOwnChange(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{unix.ENOSPC: "free some space", unix.EDQUOT: "raise the quota", unix.EFBIG: "ulimit -f", unix.EIO: "dmesg"} {
 		t.Run(errno.Error(), func(t *testing.T) {

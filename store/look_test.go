@@ -28,7 +28,7 @@ func storeFiles(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// A look says what opening would find, or what would be in its way, and changes nothing.
+// Look reports what an open would find, or why it would fail, and changes nothing.
 func TestLookAgreesWithOpen(t *testing.T) {
 	dir := t.TempDir()
 	made := filepath.Join(dir, "made")
@@ -98,7 +98,7 @@ func TestLookAgreesWithOpen(t *testing.T) {
 	if err := os.WriteFile(slabPath(made, 1, 0), nil, 0o444); err != nil {
 		t.Fatal(err)
 	}
-	if os.Geteuid() != 0 { // who may write to anything
+	if os.Geteuid() != 0 { // root may write to anything
 		look("a file that may not be written", disk(made), 2, "", "run as the user who made it")
 	}
 }

@@ -32,7 +32,7 @@ type model struct {
 
 	acked, unknown int // changes that were acknowledged, and those that a crash met
 
-	buffers [][]byte // of gets, used again by each batch
+	buffers [][]byte // of gets, used again by each batch, and by the next model
 	taken   int
 }
 
@@ -48,7 +48,7 @@ func (m *model) buffer() []byte {
 func newModel(g *rig, seed uint64, keys int) *model {
 	m := &model{g: g, rng: rand.New(rand.NewPCG(seed, 2)), may: map[string][]string{}, told: map[*kv.Request]outcome{}}
 	for i := range keys {
-		k := fmt.Sprintf("sameprefix%d", i) // the first 8 bytes tell nothing
+		k := fmt.Sprintf("sameprefix%d", i) // the first 8 bytes are the same
 		switch i % 8 {
 		case 0:
 			k = fmt.Sprint(i)
@@ -129,7 +129,7 @@ func (m *model) change(key string) *kv.Request {
 	}
 	value := m.value()
 	f := outcome{after: was[0], gives: value}
-	room := len(old) + len(value) - m.rng.IntN(2)*m.rng.IntN(2) // one byte less than it takes, now and then
+	room := len(old) + len(value) - m.rng.IntN(2)*m.rng.IntN(2) // sometimes one byte less than it needs
 	if kind != 8 {
 		r.If = []kv.If{kv.Always, kv.IfAbsent, kv.IfPresent}[m.rng.IntN(3)]
 	}
@@ -323,15 +323,20 @@ func (m *model) checkScan(r *kv.Request, except map[string]bool) {
 // checkAll reads every key, and everything by scans.
 func (m *model) checkAll() {
 	m.g.t.Helper()
-	m.taken = 0
-	items, room, buf := 0, 0, m.buffer()
-	for _, k := range m.keys {
-		r := &kv.Request{Op: kv.OpGet, Key: []byte(k), Value: buf}
-		m.g.do(r)
-		m.checkGet(r)
-		if m.may[k][0] != "-" {
-			items++
-			room += kv.ItemHeaderBytes + len(k) + len(m.may[k][0])
+	items, room := 0, 0
+	for keys := range slices.Chunk(m.keys, 32) {
+		m.taken = 0
+		var gets []*kv.Request
+		for _, k := range keys {
+			gets = append(gets, &kv.Request{Op: kv.OpGet, Key: []byte(k), Value: m.buffer()})
+		}
+		m.g.do(gets...)
+		for i, r := range gets {
+			m.checkGet(r)
+			if now := m.may[keys[i]][0]; now != "-" {
+				items++
+				room += kv.ItemHeaderBytes + len(r.Key) + len(now)
+			}
 		}
 	}
 	if s := m.g.stats(); int(s.Items) != items {
@@ -389,28 +394,30 @@ func TestReopenFindsEverything(t *testing.T) {
 	})
 }
 
-// After a crash every acknowledged change is there, and of those that were under way each has
-// happened or not; and nothing that a crash has torn is taken for damage.
+// After a crash every acknowledged change is there. Each change that was under way has happened
+// or not. Items that the crash has torn do not count as damage.
 func TestCrashLosesNothingThatWasAcknowledged(t *testing.T) {
 	crashModels(t, rounds(125), Options{}, false)
 }
 
-// The same when the power goes, where every write is flushed: the disk has a cache then, which forgets what is not, and files may be as short as they were.
+// The same after a power cut, if every write is flushed. The disk has a cache, which loses what is not flushed, and files may have their earlier length.
 func TestPowerCutLosesNothingThatWasFlushed(t *testing.T) {
 	crashModels(t, rounds(25), Options{Durability: DurabilityFlush}, true)
 }
 
-// crashModels crashes, four times for each seed, a store under changes of a model, and looks at everything afterwards.
+// crashModels crashes a store four times for each seed while a model changes it, and compares all keys afterwards.
 func crashModels(t *testing.T, seeds int, o Options, cache bool) {
 	o.CacheBytes, o.Log = 128*pageBytes, silent
 	for _, kind := range []string{"fault", "inplace"} {
 		t.Run(kind, func(t *testing.T) {
 			crashes, acked, unknown := 0, 0, 0
 			var unfinished, tombstones uint64
+			var buffers [][]byte
 			for seed := range uint64(seeds) {
 				g := newRig(t, kind, o)
 				g.disk.rng, g.disk.cache = rand.New(rand.NewPCG(seed, 3)), cache
 				m := newModel(g, seed, 120)
+				m.buffers = buffers
 				m.fill()
 				for range 4 {
 					for range 1 + m.rng.IntN(12) {
@@ -429,6 +436,7 @@ func crashModels(t *testing.T, seeds int, o Options, cache bool) {
 				}
 				acked += m.acked
 				unknown += m.unknown
+				buffers = m.buffers
 				g.close()
 			}
 			t.Logf("%d crashes: %d acknowledged changes verified, %d of unknown outcome; %d torn writes were discarded, %d tombstones were kept",
@@ -481,7 +489,7 @@ func TestKilledProcessLosesNothingThatWasAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[string]int{} // the last acknowledged round of each key
 	round := 0
-	for range 5 {
+	for range map[bool]int{false: 5, true: 2}[testing.Short()] {
 		round = killAfter(t, dir, round, 3000, acked)
 		g := newRigIn(t, dir)
 		for k, want := range acked {
@@ -514,7 +522,7 @@ func newRigIn(t *testing.T, dir string) *rig {
 	return g
 }
 
-// putUntilKilled puts 64 keys at a time and tells, line by line, which have been acknowledged.
+// putUntilKilled puts 64 keys at a time and prints, line by line, which have been acknowledged.
 func putUntilKilled(t *testing.T, dir string) {
 	g := newRigIn(t, dir)
 	var round int
@@ -575,8 +583,8 @@ func killAfter(t *testing.T, dir string, round, lines int, acked map[string]int)
 	return round + 64 // some that were not acknowledged may have been written
 }
 
-// Writes that fail, at random, also of several changes of a key at the same time: what was acknowledged last, or began
-// later and failed, is there; nothing else; and no slot is lost or given to two.
+// Writes fail at random, also those of several simultaneous changes of a key. Each key has the value that was acknowledged
+// last, or that of a later failed change, and no other; and no slot is lost or used twice.
 func TestFailedWritesHurtOnlyTheirOwnChange(t *testing.T) {
 	for _, kind := range []string{"fault", "inplace"} {
 		t.Run(kind, func(t *testing.T) {
@@ -660,8 +668,8 @@ func TestFailedWritesHurtOnlyTheirOwnChange(t *testing.T) {
 	}
 }
 
-// A disk that keeps what was written in a cache of its own loses some of it with the power: a store that has every write
-// flushed loses nothing, and one that has not does lose acknowledged puts, or this test would notice nothing.
+// A disk with a cache of its own loses some writes at a power cut. A store that flushes every write loses nothing; a store that
+// does not flush must lose acknowledged puts, because otherwise this test could not find a missing flush.
 func TestPowerCut(t *testing.T) {
 	lost := map[string]int{}
 	for seed := range uint64(rounds(20)) {
@@ -688,7 +696,7 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// Of a key's copies only the last is served: when it is damaged, no older one comes in its place, also not after
+// Only the last of a key's copies is served: if it is damaged, no older one takes its place, also not after
 // the store was opened again.
 func TestDamageDoesNotBringAnOlderCopyBack(t *testing.T) {
 	for name, at := range map[string]int{"value": 1, "key": -2, "header": -20, "sequence": -3 - headerBytes + 9} {

@@ -173,7 +173,7 @@ func (o *Options) check(shard, shards int) error {
 	case o.Backend > Raw:
 		return fmt.Errorf("store: backend %d is unknown (null, mem, disk or raw)", o.Backend)
 	case shards < 1 || shards > shardsMax || shard < 0 || shard >= shards:
-		return fmt.Errorf("store: shard %d of %d is none (1 to %d shards)", shard, shards, shardsMax)
+		return fmt.Errorf("store: there is no shard %d of %d (1 to %d shards)", shard, shards, shardsMax)
 	case o.Limits.MaxKeyBytes < 1 || o.Limits.MaxKeyBytes > KeyBytesMax:
 		return fmt.Errorf("store: keys of up to %d bytes: choose 1 to %d", o.Limits.MaxKeyBytes, KeyBytesMax)
 	case o.Limits.MaxValueBytes < 1 || o.Limits.MaxValueBytes > ValueBytesMax:

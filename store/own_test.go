@@ -58,7 +58,7 @@ func TestAStoreIsItsOwnersAlone(t *testing.T) {
 	}
 }
 
-// A store that an earlier version has left open to others is closed to them when it is opened, and that is said once. Looking changes nothing.
+// A store of an earlier version, whose files others can open, loses these permissions when it is opened, and one warning is logged. Look changes nothing.
 func TestAStoreThatOthersCouldOpenIsClosedToThem(t *testing.T) {
 	log := &logLines{}
 	g := newRig(t, EnginePool, Options{Log: slog.New(slog.NewTextHandler(log, nil))})
@@ -110,14 +110,14 @@ func TestAStoreThatOthersCouldOpenIsClosedToThem(t *testing.T) {
 	}
 }
 
-// In the place of one of a store's files, nothing is opened, waited for or written but a regular file of the store's owner that has no other name. The error
-// has one line, which says what is where, and what to do.
+// In the place of a store's file only a regular file of the store's owner, with a single name, is opened or written, and a pipe is not waited for. The error
+// has one line, which names the file, its kind and the remedy.
 func TestWhatIsNoFileOfTheStoreIsRefused(t *testing.T) {
 	const secret = "8 bytes!"
 	kinds := map[string]struct {
 		put  func(name, victim string) error
 		want string
-		read bool // it is refused to who looks only, too
+		read bool // Look refuses it, too
 	}{
 		"symbolic link": {func(name, victim string) error { return os.Symlink(victim, name) }, "it is a symbolic link", true},
 		"dangling link": {func(name, victim string) error { return os.Symlink(victim+"2", name) }, "it is a symbolic link", true},
@@ -169,7 +169,7 @@ func TestWhatIsNoFileOfTheStoreIsRefused(t *testing.T) {
 				victim, at := filepath.Join(t.TempDir(), "victim"), filepath.Join(dir, place)
 				text := secret
 				if b, err := os.ReadFile(at); err == nil && len(b) > 0 {
-					text = string(b) // which reading takes for the file itself
+					text = string(b) // a reader cannot distinguish it from the file itself
 				}
 				err := os.WriteFile(victim, []byte(text), 0o600)
 				if err == nil {

@@ -88,7 +88,7 @@ func TestARawStoreAndAMemStoreAreParked(t *testing.T) {
 	}
 }
 
-// What was written is written back once, and the store is busy until that has ended, in an error or not.
+// Written pages are synced once, and the store is busy until the sync has ended, with or without an error.
 func TestWriteBackIsWaitedFor(t *testing.T) {
 	var w writeBack
 	o := Options{Log: testLog(t)}
@@ -119,7 +119,7 @@ func TestWriteBackIsWaitedFor(t *testing.T) {
 			t.Fatalf("written back, and busy: %s", s)
 		}
 	}
-	// Writes that come while an earlier one is written back have a call of their own.
+	// Writes that arrive during a sync are synced by another call.
 	_ = w.busy(4, sync, &o)
 	<-begun
 	_ = w.busy(5, sync, &o)

@@ -45,7 +45,7 @@ func TestBitTreeFindsTheNextMember(t *testing.T) {
 	}
 }
 
-// Units are handed out by the room that they have, and the counts are right whatever was taken and given back.
+// Units are chosen by their free room, and the counts are right after any allocations and frees.
 func TestFreeMapPicksTheUnitsWithTheMostRoom(t *testing.T) {
 	for _, per := range []uint32{1, 2, 3, 4, 13, 64} {
 		rng := rand.New(rand.NewPCG(1, uint64(per)))
@@ -227,8 +227,8 @@ func TestCacheFindsWhatItHolds(t *testing.T) {
 	}
 }
 
-// FuzzParseSlot: no bytes on disk make the parser read outside the slot, or take for an item what was
-// not written as one.
+// FuzzParseSlot: for any bytes on disk the parser reads only within the slot, and accepts as an item only what was
+// written as one.
 func FuzzParseSlot(f *testing.F) {
 	b := make([]byte, 200)
 	f.Add(b, uint16(0), byte(0))

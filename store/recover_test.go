@@ -10,7 +10,7 @@ import (
 )
 
 // FuzzRecover lays bytes over the slabs of a store that was closed in order, anywhere, and opens it. Whatever they are, no key has a value that
-// nobody put, and none but its last, unless the store was refused and its loss accepted; and it takes changes that are there after it was opened once more.
+// was never put, or another than its last, unless the store was refused and its loss accepted. The store accepts changes, which are there after the next open.
 func FuzzRecover(f *testing.F) {
 	ever := map[string][]string{} // all values that each key had
 	g := newRig(f, "fault", Options{Log: silent})
@@ -91,7 +91,7 @@ func FuzzRecover(f *testing.F) {
 	})
 }
 
-// newFuzzedRig opens a store on a disk; nil: it says that it cannot, in one line.
+// newFuzzedRig opens a store on a disk; nil: the open failed, with an error of one line.
 func newFuzzedRig(t *testing.T, disk *faultDisk, acceptLoss bool) *rig {
 	r := &rig{t: t, disk: disk, back: make(chan *kv.Request, 64)}
 	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: silent, AcceptLoss: acceptLoss}

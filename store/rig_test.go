@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -19,10 +20,11 @@ type rig struct {
 	disk *faultDisk // kind fault
 	l    *loop.Loop
 	p    loop.Partition
-	dead atomic.Bool // crashed: the partition hears nothing any more
+	dead atomic.Bool // crashed: the partition gets no more completions
 	back chan *kv.Request
+	room []byte // of get, used again: a new one of the largest value's size for each would keep the collector busy
 
-	epoll bool // the loop sleeps in epoll, with the ring beside it
+	epoll bool // the loop sleeps in epoll, and has a ring
 }
 
 // kinds are what every test of the suite runs on: memory, files, a disk that fails and tears, and one that writes pages
@@ -204,7 +206,10 @@ func (g *rig) put(key, value string) kv.Status {
 
 func (g *rig) get(key string) (string, kv.Status) {
 	g.t.Helper()
-	r := &kv.Request{Op: kv.OpGet, Key: []byte(key), Value: make([]byte, 0, g.o.Limits.MaxValueBytes)}
+	if g.room == nil {
+		g.room = make([]byte, 0, g.o.Limits.MaxValueBytes)
+	}
+	r := &kv.Request{Op: kv.OpGet, Key: []byte(key), Value: g.room}
 	g.do(r)
 	if r.Status != kv.StatusOK {
 		return "", r.Status
@@ -233,6 +238,34 @@ func (g *rig) mustPut(key, value string) {
 	g.t.Helper()
 	if s := g.put(key, value); s != kv.StatusOK {
 		g.t.Fatalf("put %.40q, %d bytes: %v", key, len(value), s)
+	}
+}
+
+// mustPutAll puts the keys 0 to n-1, many at the same time.
+func (g *rig) mustPutAll(n int, item func(i int) (key, value string)) {
+	g.t.Helper()
+	all := make([]kv.Request, n)
+	for i := range all {
+		key, value := item(i)
+		all[i] = kv.Request{Op: kv.OpPut, Key: []byte(key), Value: []byte(value)}
+	}
+	g.mustDoAll(all)
+}
+
+// mustDoAll does what must succeed, a hundred requests at a time.
+func (g *rig) mustDoAll(all []kv.Request) {
+	g.t.Helper()
+	for some := range slices.Chunk(all, 100) {
+		rs := make([]*kv.Request, len(some))
+		for i := range some {
+			rs[i] = &some[i]
+		}
+		g.do(rs...)
+		for _, r := range rs {
+			if r.Status != kv.StatusOK {
+				g.t.Fatalf("%v of %.40q: %v", r.Op, r.Key, r.Status)
+			}
+		}
 	}
 }
 

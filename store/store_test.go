@@ -86,7 +86,7 @@ func TestGetReturnsTheRoomItNeeds(t *testing.T) {
 	})
 }
 
-// The length of a large item is known before it is read: who lacks room for it is told without a read, and comes again.
+// The length of a large item is known before it is read: a get without enough room gets the length without a read, and is submitted again.
 func TestALargeItemIsReadOnceHoweverLittleRoomThereIs(t *testing.T) {
 	g := newRig(t, "fault", Options{Limits: kv.Limits{MaxKeyBytes: 16, MaxValueBytes: 20_000}})
 	g.disk.torn = false       // a transfer is one
@@ -228,9 +228,7 @@ func TestScanIsOrderedAndBounded(t *testing.T) {
 func TestScanAmongChanges(t *testing.T) {
 	onEvery(t, Options{}, []string{"disk", "fault"}, func(t *testing.T, g *rig) {
 		key := func(i int) string { return fmt.Sprintf("key%06d", i) }
-		for i := range 2000 {
-			g.mustPut(key(i), strings.Repeat(string(rune('a'+i%26)), 1000))
-		}
+		g.mustPutAll(2000, func(i int) (string, string) { return key(i), strings.Repeat(string(rune('a'+i%26)), 1000) })
 		for round := range 20 {
 			scan := &kv.Request{Op: kv.OpScan, Key: []byte(key(round * 100)), Limit: 100, Value: make([]byte, 0, 1<<20)}
 			all := []*kv.Request{scan}
@@ -257,7 +255,7 @@ func TestScanAmongChanges(t *testing.T) {
 	})
 }
 
-// usedSlots is the number of slots that somebody has, items or tombstones.
+// usedSlots is the number of slots in use, by items or tombstones.
 func usedSlots(s Stats) (n uint64) {
 	for _, sl := range s.Slabs {
 		n += sl.Used
@@ -296,8 +294,8 @@ func TestRequestsJoinThePageThatIsBeingRead(t *testing.T) {
 	g.close()
 }
 
-// While a page is in flight, changes wait; then they share one write. What was acknowledged by the first
-// write is what the first write carried.
+// While a page is in flight, changes wait; then they share one write. The first
+// write acknowledges only the changes that it contains.
 func TestChangesOfABusyPageShareTheNextWrite(t *testing.T) {
 	g := newRig(t, "inplace", Options{})
 	for i := range 4 {
@@ -312,7 +310,7 @@ func TestChangesOfABusyPageShareTheNextWrite(t *testing.T) {
 	g.close()
 }
 
-// writesOf counts the page writes that one put and n more take, which come when the first is on its way.
+// writesOf counts the page writes of one put and n more, which are submitted while the first is in flight.
 func (g *rig) writesOf(n int, key func(n int) string) (writes int) {
 	g.on(func() { g.disk.held = true; clear(g.disk.begun) })
 	put := func(key, v string) *kv.Request {
@@ -349,7 +347,7 @@ func TestChangesShareWritesWhenTheDiskIsBusy(t *testing.T) {
 	g.close()
 }
 
-// New items fill page after page, and what is queued of such pages goes out together.
+// New items fill page after page, and queued writes of neighbouring pages become one write.
 func TestNewItemsAreWrittenInRuns(t *testing.T) {
 	g := newRig(t, "fault", Options{CacheBytes: 256 * pageBytes})
 	const puts = 400 // of 4 to a page
@@ -427,9 +425,9 @@ func TestFlippedByteIsAnErrorAndNeighboursAreFine(t *testing.T) {
 	for name, at := range map[string]int{"value": 10, "key": -3, "header": -20} {
 		t.Run(name, func(t *testing.T) {
 			g := newRig(t, "fault", Options{})
-			for i := range 2000 { // much more than the cache: nothing of what is flipped is resident
-				g.mustPut(fmt.Sprintf("key%04d", i), fmt.Sprintf("<value of %d>%s", i, strings.Repeat("v", 400)))
-			}
+			g.mustPutAll(2000, func(i int) (string, string) { // much more than the cache: no flipped byte is in it
+				return fmt.Sprintf("key%04d", i), fmt.Sprintf("<value of %d>%s", i, strings.Repeat("v", 400))
+			})
 			large := "<large>" + strings.Repeat("L", 100_000)
 			g.mustPut("large", large)
 			g.mustPut("large2", large)
@@ -522,9 +520,7 @@ func TestDiskErrorsFailTheRequestAlone(t *testing.T) {
 }
 
 func diskErrors(t *testing.T, g *rig) {
-	for i := range 1000 {
-		g.mustPut(fmt.Sprintf("key%04d", i), strings.Repeat("v", 900))
-	}
+	g.mustPutAll(1000, func(i int) (string, string) { return fmt.Sprintf("key%04d", i), strings.Repeat("v", 900) })
 	large := strings.Repeat("L", 50_000)
 	g.mustPut("large", large)
 	failing := func(e syscall.Errno, kinds ...transferKind) {
@@ -610,7 +606,7 @@ func diskErrors(t *testing.T, g *rig) {
 	}
 }
 
-// A put whose write failed may have reached the disk. What is done to its key afterwards counts.
+// A put whose write failed may have reached the disk. A later change of its key supersedes it.
 func TestFailedPutDoesNotComeBack(t *testing.T) {
 	for name, values := range map[string][2]string{
 		"small then larger":    {"value", strings.Repeat("v", 500)},
@@ -649,8 +645,8 @@ func TestFailedPutDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// Many changes of few keys at the same time: what is there in the end is what one of the last of them
-// left, for gets, scans, the slots' count, and after reopening.
+// Many simultaneous changes of few keys: in the end each key has the value of one of its last changes,
+// for gets, scans and the count of slots, also after reopening.
 func TestChangesOfOneKeyAtTheSameTime(t *testing.T) {
 	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
 		rng := rand.New(rand.NewPCG(5, 5))
@@ -761,9 +757,7 @@ func (c completer) Complete(r *kv.Request) { c <- r }
 
 func TestCloseCompletesEverything(t *testing.T) {
 	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
-		for i := range 500 {
-			g.mustPut(fmt.Sprintf("key%d", i), strings.Repeat("v", 900))
-		}
+		g.mustPutAll(500, func(i int) (string, string) { return fmt.Sprintf("key%d", i), strings.Repeat("v", 900) })
 		kept := map[string]int{}
 		for round := range 10 {
 			var all []*kv.Request
@@ -882,8 +876,8 @@ func TestStatsAnswer(t *testing.T) {
 	})
 }
 
-// Gets that come together, more and fewer than are looked up together, with changes of their keys between them: each sees
-// what came before it, and nothing else.
+// Gets in one turn, more and fewer than one lookup handles, with changes of their keys between them: each sees
+// exactly the changes before it.
 func TestGetsThatComeTogether(t *testing.T) {
 	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
 		value := func(i int) string { return fmt.Sprint("value ", i, strings.Repeat("v", i*13%900)) }
@@ -929,7 +923,7 @@ func TestGetsThatComeTogether(t *testing.T) {
 	})
 }
 
-// What is not on disk yet is not told of: who asks waits, and hears what came of it.
+// A get returns no change that is not on disk yet: it waits for the write, and returns its result.
 func TestReadsWaitForChangesUnderWay(t *testing.T) {
 	onEvery(t, Options{}, []string{"fault", "inplace"}, func(t *testing.T, g *rig) {
 		g.mustPut("a", "makes room")

@@ -10,8 +10,8 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// A scan looks at a bounded number of keys in one turn, whether they get into its answer or not, and others have the loop in between. It ends with the same
-// answer.
+// A scan examines a bounded number of keys in one turn, whether they are in its answer or not, and other requests run between its turns. The answer is the same as
+// without the bound.
 func TestAScanIsCutIntoTurns(t *testing.T) {
 	const n = 20_000
 	key := func(i int) string { return fmt.Sprintf("key%06d", i) }
@@ -20,9 +20,7 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 			g := newRig(t, "mem", Options{Log: silent})
 			defer g.close()
 			p := g.p.(*Partition)
-			for i := range n {
-				g.mustPut(key(i), "v")
-			}
+			g.mustPutAll(n, func(i int) (string, string) { return key(i), "v" })
 			if deleted { // as if their tombstones had to stay
 				g.on(func() {
 					for i := range n - 1 {
@@ -73,14 +71,12 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 	}
 }
 
-// Several scans that are cut into turns go on in turn, one in each.
+// Of several scans that are cut into turns, one continues in each turn, in rotation.
 func TestScansTakeTurns(t *testing.T) {
 	g := newRig(t, "mem", Options{Log: silent})
 	defer g.close()
 	p := g.p.(*Partition)
-	for i := range 1000 {
-		g.mustPut(fmt.Sprintf("key%06d", i), "v")
-	}
+	g.mustPutAll(1000, func(i int) (string, string) { return fmt.Sprintf("key%06d", i), "v" })
 	var scans []*kv.Request
 	for range 10 {
 		scans = append(scans, &kv.Request{Op: kv.OpScan, Limit: 1000, Value: make([]byte, 0, 1<<20), Owner: g})
@@ -90,7 +86,7 @@ func TestScansTakeTurns(t *testing.T) {
 		for _, r := range scans {
 			p.Submit(r)
 		}
-		for i := range 90 { // the loop's own turns go on afterwards
+		for i := range 90 { // afterwards the loop continues with its own turns
 			least, most := uint32(1000), uint32(0)
 			for _, r := range scans {
 				least, most = min(least, scanStateOf(r).n), max(most, scanStateOf(r).n)
@@ -108,21 +104,20 @@ func TestScansTakeTurns(t *testing.T) {
 	}
 }
 
-// A scan that passes many deleted keys, and waits for pages between them which others push out of the cache, comes to its end: it does not begin
-// again at the last item that it has.
+// A scan ends that passes many deleted keys, and waits between them for pages that other requests evict from the cache: it does not begin
+// again at its last item.
 func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 	onEvery(t, Options{Log: silent}, []string{"fault"}, func(t *testing.T, g *rig) {
 		p := g.p.(*Partition)
 		key := func(i int) string { return fmt.Sprintf("key%06d", i) }
 		const n = 5000
 		value := strings.Repeat("v", 2000)
-		for i := range n {
+		g.mustPutAll(n, func(i int) (string, string) {
 			if i%500 == 0 {
-				g.mustPut(key(i), value)
-			} else {
-				g.mustPut(key(i), "")
+				return key(i), value
 			}
-		}
+			return key(i), ""
+		})
 		g.on(func() {
 			p.scanTurn = 50
 			for i := range n {
@@ -131,9 +126,7 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 				}
 			}
 		})
-		for i := range 300 {
-			g.mustPut(fmt.Sprintf("other%06d", i), value)
-		}
+		g.mustPutAll(300, func(i int) (string, string) { return fmt.Sprintf("other%06d", i), value })
 		rng := rand.New(rand.NewPCG(1, 1))
 		scan := &kv.Request{Op: kv.OpScan, Limit: n / 500, Value: make([]byte, 0, 1<<20), Owner: g}
 		g.begin(scan)
@@ -152,7 +145,7 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 		if got := pairs(scan.Value); scan.Status != kv.StatusOK || len(got) != n/500 {
 			t.Fatalf("%v, %d items", scan.Status, len(got))
 		}
-		g.on(func() { // what was marked so here has no tombstone
+		g.on(func() { // keys that were marked so here have no tombstone
 			for i := range n {
 				if rec, _ := p.index.Find([]byte(key(i))); i%500 != 0 {
 					p.index.SetFlags(rec, 0)

@@ -37,8 +37,8 @@ type walker struct {
 	may  map[string]int // how often each may be given
 }
 
-// Walks give each key that is there from their first page to their last exactly once, and others at most as often as they came: with keys of all lengths and
-// of any bytes, while keys come and go, and any number of walks stand anywhere.
+// A walk returns each key that exists from its first page to its last exactly once, and other keys at most as often as they were added. Keys have all lengths and
+// any bytes, keys are added and deleted meanwhile, and any number of walks are at any positions.
 func TestWalksReturnEveryKeyThatStays(t *testing.T) {
 	for name, key := range map[string]func(*rand.Rand) string{
 		"digits": func(r *rand.Rand) string { return fmt.Sprintf("user%019d", r.IntN(4000)) },
@@ -120,7 +120,7 @@ func TestWalksReturnEveryKeyThatStays(t *testing.T) {
 	}
 }
 
-// A walk ends, although more keys come with each page than it gives.
+// A walk ends, although more keys are added during each page than it returns.
 func TestAWalkEndsDespiteFasterWriters(t *testing.T) {
 	onEvery(t, Options{Log: silent}, []string{"mem", "disk"}, func(t *testing.T, g *rig) {
 		n := 0
@@ -150,18 +150,18 @@ func TestAWalkEndsDespiteFasterWriters(t *testing.T) {
 	})
 }
 
-// One page looks at a bounded number of places, also where deletes have left no keys, and the walk goes on behind them.
+// One page examines a bounded number of places, also where all keys were deleted, and the walk continues after them.
 func TestAPageOfAWalkIsBounded(t *testing.T) {
 	g := newRig(t, "mem", Options{})
 	defer g.close()
 	key := func(i int) string { return fmt.Sprintf("%0200d", i) }
 	const n = 20_000
-	for i := range n {
-		g.mustPut(key(i), "")
+	g.mustPutAll(n, func(i int) (string, string) { return key(i), "" })
+	deletes := make([]kv.Request, n-1)
+	for i := range deletes {
+		deletes[i] = kv.Request{Op: kv.OpDelete, Key: []byte(key(1 + i))}
 	}
-	for i := 1; i < n; i++ {
-		g.mustDelete(key(i))
-	}
+	g.mustDoAll(deletes)
 	var found []string
 	pages, at := 0, kv.PositionAt(0, kv.WalkStart)
 	for more := true; more; pages++ {
@@ -187,7 +187,7 @@ func TestAPageOfAWalkIsBounded(t *testing.T) {
 	}
 }
 
-// A mark that somebody has made up is harmless.
+// An invented position is harmless.
 func TestAnyWalkPositionIsValid(t *testing.T) {
 	g := newRig(t, "mem", Options{})
 	defer g.close()

@@ -75,7 +75,7 @@ type change struct {
 	low   uint16 // low bits of its sequence number, while it is being written
 	old   place  // hasOld: the slot to free when it has ended
 	rec   uint32 // the key's record; while a small item is being written, old uses its word
-	stale uint32 // staleNoted and the hash of the key whose stale copy the write overwrites; 0: none
+	stale uint32 // staleKnown and the hash of the key whose stale copy the write overwrites; 0: none
 }
 
 func changeOf(r *kv.Request) change {

@@ -114,7 +114,7 @@ func adopt(fd int) (netsock.NetConn, error) {
 	c, ok := nc.(netsock.NetConn)
 	if !ok {
 		_ = nc.Close()
-		return nil, fmt.Errorf("tcp: a %T", nc)
+		return nil, fmt.Errorf("tcp: Go's net package made a %T of the socket, which has no half-close", nc)
 	}
 	_ = unix.Close(fd)
 	return c, nil

@@ -152,7 +152,7 @@ func TestTLSWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 	changed[len(changed)/2] ^= 0xFF // within an extension, which may be optional, so its length is wrong
 	changed[43]++                   // the session id's
 	long := []byte{0x16, 3, 1, 0x40, 0, 1, 0, 0xF0, 0}
-	long = append(long, make([]byte, 16<<10-4)...) // a whole record, and the handshake message goes on
+	long = append(long, make([]byte, 16<<10-4)...) // a whole record, in which the handshake message does not end
 	cases := []struct {
 		name string
 		send []byte
@@ -295,7 +295,7 @@ func TestTLSServersWithoutTLS(t *testing.T) {
 	}
 }
 
-// mute swallows what is written after so many bytes.
+// mute discards all bytes that are written after so many.
 type mute struct {
 	net.Conn
 	left int
@@ -472,7 +472,7 @@ func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 	for name, connect := range map[string]func(t *testing.T, r *transporttest.Rig) (c *net.TCPConn, says []byte){
 		"in the handshake": func(t *testing.T, r *transporttest.Rig) (*net.TCPConn, []byte) {
 			says := make([]byte, 15<<10)
-			copy(says, []byte{0x16, 3, 1, 0x48, 0, 1, 0, 0xF0, 0}) // as long as a record may be, and a message that goes on
+			copy(says, []byte{0x16, 3, 1, 0x48, 0, 1, 0, 0xF0, 0}) // as long as a record may be, with a message that does not end in it
 			return tcpClient(t, r), says
 		},
 		"in a session": func(t *testing.T, r *transporttest.Rig) (*net.TCPConn, []byte) {
@@ -522,7 +522,7 @@ func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 	}
 }
 
-// unacknowledged is how much of what was written the peer's kernel does not have yet.
+// unacknowledged is the number of written bytes that the peer's kernel does not have yet.
 func unacknowledged(t *testing.T, c *net.TCPConn) (n int) {
 	t.Helper()
 	rc, err := c.SyscallConn()
@@ -686,7 +686,7 @@ func TestTLSWhatNoClientSaysInASession(t *testing.T) {
 	well()
 }
 
-// long is as much of a handshake message as is read by who sets no bounds, in full records.
+// long is as much of a handshake message as crypto/tls reads without our bounds, in full records.
 func (s *sealed) long(begins []byte) (b []byte) {
 	b = s.record(22, append(begins, make([]byte, 16_000)...))
 	for range 15 {

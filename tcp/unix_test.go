@@ -33,7 +33,7 @@ func (e *events) Close() bool {
 	return true
 }
 
-// pile is a side that sends what is piled up, and reads nothing.
+// pile is a side that sends b, and reads nothing.
 type pile struct{ b []byte }
 
 var _ stream.Side = (*pile)(nil)
@@ -96,7 +96,7 @@ func TestAPeersReadsAreNoEvents(t *testing.T) {
 		if n, err := unix.Read(peer, b); n != 10 || err != nil {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
-		on(func() {}) // what the read has announced comes with this
+		on(func() {}) // an event of the peer's read would arrive in this turn
 	}
 	on(func() {
 		if n := e.got - before; n > 0 {

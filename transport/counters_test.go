@@ -38,7 +38,7 @@ func TestAllCountersAreAddedAndSubtracted(t *testing.T) {
 }
 
 // Servers and clients of other builds read the fields where they have always been.
-func TestInJSONTheFieldsOfLoopAndNetworksStandSideBySide(t *testing.T) {
+func TestLoopCountersAreOneJSONObject(t *testing.T) {
 	b, err := json.Marshal(ones(t))
 	if err != nil {
 		t.Fatal(err)

@@ -194,7 +194,7 @@ var (
 	// ErrImpostor means that the server granted the connection without a valid proof that it has the client's secret.
 	ErrImpostor = errors.New("the server has not proved that it has the secret")
 	// ErrCut means that this side ended the connection before it had answered all requests.
-	ErrCut = errors.New("cut off at the server's end")
+	ErrCut = errors.New("cut off, because the server shuts down")
 	// ErrStalled means that the peer stopped to read or write in the middle of a message.
 	ErrStalled = errors.New("the peer stopped in the middle of a message")
 )

@@ -94,12 +94,12 @@ func request(op kv.Op, key string, valueBytes int) []byte {
 	return append(b, key...)
 }
 
-// The server ends a connection whose receive is in the kernel's hands, and for which bytes have come that the kernel has not moved
-// yet: they go to memory that is still the connection's. Free memory is poisoned, so that it would show in the next message
-// that lies there.
+// The server ends a connection whose receive is in flight, and for which bytes have arrived that the kernel has not copied
+// yet: their memory must still belong to the connection. Freed memory is overwritten, so a wrong copy would show in the next
+// message at that place.
 func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{}, func(t *testing.T, r *tt.Rig, e *endpoint) {
-		for range 5 {
+		for range tt.Effort(5) {
 			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 		k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 		v := tt.Fill(16<<20, 3)
 		k.Expect(tt.Put("k", v), kv.StatusOK)
-		for range 3 {
+		for range tt.Effort(3) {
 			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
 				t.Fatal(err)

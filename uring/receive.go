@@ -88,7 +88,7 @@ func (s *socket) receive() bool {
 	}
 	if body {
 		if d.o.Large != Once {
-			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // so that the side often gets bytes and does not take the peer for stalled
+			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // so that the side often gets bytes and does not mistake the peer for stalled
 		}
 		if in.body = len(w[0]); d.o.waits() {
 			flags, k = unix.MSG_WAITALL, 1

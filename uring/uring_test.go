@@ -48,7 +48,7 @@ func TestUring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network(Options{})
 			n.Loops.SocketRing = separate
-			if separate && testenv.Short() {
+			if separate && testing.Short() { // the race detector, too: no goroutine more than with a shared ring
 				transporttest.RunBrief(t, n)
 			} else {
 				transporttest.Run(t, n)
@@ -74,7 +74,7 @@ func TestUnixSockets(t *testing.T) {
 	}
 }
 
-// The suite with what is not the default. A loop is one goroutine in all of them: a short run, and the race detector's, has some, in brief.
+// The suite with options that are not the default. With each of them a loop is one goroutine, so short runs and runs of the race detector try only some, in brief.
 func TestOptions(t *testing.T) {
 	testenv.Uring(t)
 	for name, o := range map[string]Options{

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
@@ -26,6 +27,8 @@ func TestCrashes(t *testing.T) {
 	case c.Rounds > 0:
 	case transporttest.Long:
 		c.Rounds = 300
+	case testenv.Short():
+		c.Rounds, c.Each = 6, 3
 	default:
 		c.Rounds, c.Each = 12, 4
 	}

@@ -15,7 +15,7 @@ import (
 
 var soakFor = flag.Duration("soak", 0, "make soak: how long TestSoak goes on; 0: some seconds")
 
-// Whoever comes, goes, fails or misbehaves: nothing stays behind, and memory grows no more.
+// Clients connect, end, fail and misbehave: no connection, memory, goroutine or file is left, and memory does not grow.
 func TestSoak(t *testing.T) {
 	k := Soak{For: *soakFor, Laps: 20, Dir: t.TempDir()}
 	switch {

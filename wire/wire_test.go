@@ -32,7 +32,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 	}
 }
 
-// What a request came to on the server is what its client gets; other fields of the outcome are cleared.
+// The client gets the outcome of a request as the server had it; other fields of the outcome are cleared.
 func TestOutcomesRoundTrip(t *testing.T) {
 	for _, c := range []struct{ server, client kv.Request }{
 		{kv.Request{Op: kv.OpGet, Status: kv.StatusTooSmall, Need: 5000, More: true}, kv.Request{Op: kv.OpGet, Status: kv.StatusTooSmall, Need: 5000}},

@@ -68,7 +68,7 @@ type end struct {
 
 const queueLen = 16
 
-// newEnd has memory that may be written, by who may write through its queue pair.
+// newEnd makes an end whose memory the peer of its queue pair may write.
 func newEnd(t testing.TB, d *Device, through Access) *end {
 	t.Helper()
 	e := &end{t: t, dev: d}
@@ -495,7 +495,7 @@ func TestAFullSendQueueRefusesOnlyWhatIsTooMuch(t *testing.T) {
 }
 
 // TestArmLosesNoCompletion sends at moments around the one at which the receiver stops polling and asks for an
-// event: a completion that comes between the two makes none.
+// event: a completion between the two causes no event.
 func TestArmLosesNoCompletion(t *testing.T) {
 	a, b := pair(t)
 	n := 20_000

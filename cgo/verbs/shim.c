@@ -397,6 +397,7 @@ void kvw_post(struct kvw_post_call *c)
 			case KVW_SEND_PLAIN: w->opcode = IBV_WR_SEND; break;
 			case KVW_WRITE: w->opcode = IBV_WR_RDMA_WRITE_WITH_IMM; break;
 			case KVW_READ: w->opcode = IBV_WR_RDMA_READ; break;
+			case KVW_WRITE_PLAIN: w->opcode = IBV_WR_RDMA_WRITE; break;
 			}
 			w->wr.rdma.remote_addr = o->remote;
 			w->wr.rdma.rkey = o->rkey;

@@ -27,7 +27,7 @@ struct kvw_op {
 	struct kvw_sge sge[KVW_MAX_SGE];
 };
 
-enum { KVW_SEND, KVW_WRITE, KVW_READ, KVW_SEND_PLAIN };
+enum { KVW_SEND, KVW_WRITE, KVW_READ, KVW_SEND_PLAIN, KVW_WRITE_PLAIN };
 enum { KVW_SIGNALED = 1, KVW_INLINE = 2 };
 
 // A receive; Recv in verbs.go.

@@ -507,10 +507,11 @@ func (q *QP) Close() error {
 
 // Kinds of Op.
 const (
-	OpSend  = C.KVW_SEND       // with immediate data, into the peer's next receive
-	OpWrite = C.KVW_WRITE      // with immediate data, to Remote; also consumes the peer's next receive
-	OpRead  = C.KVW_READ       // from Remote
-	OpPlain = C.KVW_SEND_PLAIN // without immediate data
+	OpSend       = C.KVW_SEND        // with immediate data, into the peer's next receive
+	OpWrite      = C.KVW_WRITE       // with immediate data, to Remote; also consumes the peer's next receive
+	OpRead       = C.KVW_READ        // from Remote
+	OpPlain      = C.KVW_SEND_PLAIN  // without immediate data
+	OpWritePlain = C.KVW_WRITE_PLAIN // without immediate data, to Remote: the peer consumes no receive and gets no completion
 )
 
 // Flags of an Op.

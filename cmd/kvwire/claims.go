@@ -18,7 +18,7 @@ Examples:
   kvwire verify-claims results/old --experiment aurora-ring-designs     (the claims as they are now)
 
 Compares each claim in an experiment's claims.yaml with the figures in a folder of results. The finding is agrees, disagrees, can't tell
-(the interval is too wide, or the baseline differs from itself), not measured, or too few generations (fewer than 6). A claim is about the
+(the interval is too wide, or the baseline differs from itself), not measured, or too few generations (6 for one comparison, 10 for 20). A claim is about the
 ratio of two cells, of the last cell of an axis to the first, or about a cell's own figure. Ratios are paired generation by generation.
 The intervals cover 95 %, where there are enough generations. p is adjusted for all claims of the file (Holm).
 
@@ -34,7 +34,7 @@ func claimsCommand(_ context.Context, args []string) error {
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {
 		if dirs = rest; len(rest) == 0 {
-			return exit.Usagef("verify-claims takes folders that kvwire run has made")
+			return exit.Usagef("verify-claims needs folders that kvwire run has made (kvwire verify-claims DIR…)")
 		}
 		return nil
 	}); err != nil {
@@ -59,7 +59,7 @@ func claimsCommand(_ context.Context, args []string) error {
 		return err
 	}
 	if ids := results.Disagreements(all); strict && len(ids) > 0 {
-		return exit.With(exit.Missed, fmt.Errorf("claims that are disagreed with: %s", strings.Join(ids, ", ")))
+		return exit.With(exit.Missed, fmt.Errorf("the figures disagree with these claims: %s", strings.Join(ids, ", ")))
 	}
 	return nil
 }

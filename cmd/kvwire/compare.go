@@ -25,7 +25,7 @@ func compareCommand(_ context.Context, args []string) error {
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 2 {
-			return exit.Usagef("compare takes two folders that kvwire run has made")
+			return exit.Usagef("compare needs two folders that kvwire run has made (kvwire compare DIR DIR)")
 		}
 		dirs = rest
 		return nil

@@ -81,7 +81,7 @@ func (s *controlled) ask(line string) (r server.Reply) {
 	return r
 }
 
-// refused wants an error as the answer.
+// refused requires an error as the answer.
 func (s *controlled) refused(line, why string) {
 	s.t.Helper()
 	if r := s.ask(line); r.Parked != nil || r.Resumed != nil || !strings.Contains(r.Error, why) {
@@ -107,7 +107,7 @@ func (s *controlled) resume() int64 {
 	return r.Resumed.CPU
 }
 
-// redis sends a command and wants the answer.
+// redis sends a command and checks the answer.
 func redis(t *testing.T, c net.Conn, command, want string) {
 	t.Helper()
 	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
@@ -290,7 +290,7 @@ func TestChildrenAreParked(t *testing.T) {
 	}
 }
 
-// stopAll stops a process, and waits until each of its threads stands still: the signal comes to those that run a moment later.
+// stopAll stops a process by SIGSTOP, and waits until each of its threads has stopped: running threads receive the signal a moment later.
 func stopAll(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 )
 
-// All threads of a process are where it was told to be, those too that the runtime had made before.
+// All threads of a process run on the CPUs that it was given, also those that the runtime had made before.
 func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 	allowed := fleet.AllowedCPUs()
 	if len(allowed) < 2 {

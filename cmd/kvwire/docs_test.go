@@ -56,7 +56,7 @@ var foreignFlags = map[string]string{
 var (
 	// guides are the documents whose commands are run.
 	guides = []string{"README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/*.md", "examples/README.md", "examples/*/README.md"}
-	// records are documents of what was measured and decided. Their commands are checked only: they take long, or belong to their time.
+	// records are documents of what was measured and decided. Their commands are checked, but not run: they take long, or belong to an earlier version.
 	records = []string{"experiments/*/README.md", "docs/adr/*.md", "docs/results/*.md", "docs/results/*/README.md"}
 )
 

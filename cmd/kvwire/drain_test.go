@@ -32,7 +32,7 @@ type serving struct {
 	ended bool
 }
 
-// startServer starts one, with these flags beside those that make it listen anywhere on loopback.
+// startServer starts a server with these flags. It listens on a free port of loopback.
 func startServer(t *testing.T, flags ...string) *serving {
 	t.Helper()
 	s := &serving{t: t, cmd: asKvwire(context.Background(), append([]string{"serve", "--json", "--listen", "127.0.0.1:0"}, flags...)...)}
@@ -65,7 +65,7 @@ func (s *serving) signal() {
 	}
 }
 
-// end waits for the process, and wants that exit code.
+// end waits for the process and checks its exit code.
 func (s *serving) end(code int) {
 	s.t.Helper()
 	watchdog := time.AfterFunc(patience, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) }) // it tells where it is
@@ -97,7 +97,7 @@ func (s *serving) dial() net.Conn {
 func keyOf(conn, i int) string   { return fmt.Sprintf("key-%d-%d", conn, i) }
 func valueOf(conn, i int) string { return fmt.Sprintf("value %d of %d", i, conn) }
 
-// fillUntilTheEnd sends puts without waiting for their answers, until the server ends the connection, and says how many it has acknowledged.
+// fillUntilTheEnd sends puts without waiting for their answers, until the server ends the connection, and returns how many it has acknowledged.
 func fillUntilTheEnd(c net.Conn, conn int, acknowledged *atomic.Int64) (n int, last string) {
 	go func() {
 		w := bufio.NewWriterSize(c, 16<<10)
@@ -120,8 +120,8 @@ func fillUntilTheEnd(c net.Conn, conn int, acknowledged *atomic.Int64) (n int, l
 	}
 }
 
-// SIGTERM in the middle of many requests: what was received is answered, then the client sees the close, the process ends well, and every put that was
-// acknowledged is there.
+// SIGTERM in the middle of many requests: received requests are answered, then the client sees the close, the process ends with exit code 0, and every
+// acknowledged put is in the store.
 func TestTERMAnswersWhatWasReceived(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{
@@ -196,8 +196,8 @@ func TestTERMAnswersWhatWasReceived(t *testing.T) {
 	}
 }
 
-// A client that does not take its answers holds up the end until the deadline, and no longer: then the exit code is another one, and a line says
-// how many requests it was.
+// A client that does not read its answers delays the shutdown until the deadline, and no longer. Then the exit code is 1, and a line has the number of
+// unanswered requests.
 func TestDrainDeadlineIsKept(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{
@@ -236,7 +236,7 @@ func TestDrainDeadlineIsKept(t *testing.T) {
 	}
 }
 
-// A client that has nothing under way, and does not notice that the server ends, holds up nobody.
+// A client without requests under way, which does not notice the shutdown, does not delay it.
 func TestIdleClientsDoNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--transport", "tcp", "--backend", "mem")

@@ -11,7 +11,8 @@ import (
 
 func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 	for _, args := range [][]string{{"--records=20k", "--value-bytes=64"}, {"--records=1k", "--value-bytes=4KiB"}, {"--records=200", "--value-bytes=64KiB"},
-		{"--records=3k", "--value-bytes=8KiB", "--value-dist=uniform", "--value-min-bytes=100", "--server-threads=2"}} {
+		{"--records=3k", "--value-bytes=8KiB", "--value-dist=uniform", "--value-min-bytes=100", "--server-threads=2"},
+		{"--records=8k", "--value-dist=list", "--value-sizes=60,360:2,984,4056"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			d, _ := asked(t, args...).DataSet()
 			dir := filepath.Join(t.TempDir(), "store")
@@ -27,7 +28,7 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 	}
 }
 
-// used is the space that a folder's files take.
+// used returns the disk space of a folder's files.
 func used(t *testing.T, dir string) (sum int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

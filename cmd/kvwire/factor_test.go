@@ -19,7 +19,7 @@ import (
 // madeUp adds a factor to the table of a process that has this variable in its environment.
 const madeUp = "KVWIRE_TEST_MADE_UP"
 
-// addMadeUp adds it. Its values are beside factor.Values.
+// addMadeUp adds it. Its values are outside factor.Values.
 func addMadeUp() {
 	var lock sync.Mutex
 	values := map[*factor.Values]*factor.Bytes{}

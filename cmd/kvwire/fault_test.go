@@ -45,14 +45,14 @@ func writeFaulty(t *testing.T, text string) string {
 	return file
 }
 
-// takesGenerations marks a test whose generations take seconds, whatever else the machine does: they run beside each other, and not in short runs.
+// takesGenerations marks a test whose generations take seconds on any machine: such tests run at the same time, and not in short runs.
 func takesGenerations(t *testing.T) {
 	t.Helper()
 	testenv.NotShort(t, "generations of several seconds")
 	t.Parallel()
 }
 
-// resumeFaulty runs kvwire run, with its results in out and its temporary files beside.
+// resumeFaulty runs kvwire run, with its results in out and its temporary files in the same folder as out.
 func resumeFaulty(t *testing.T, out string, args []string, env ...string) *faulty {
 	t.Helper()
 	r := &running{t: t, cmd: asKvwire(context.Background(), args...)}
@@ -73,7 +73,7 @@ func resumeFaulty(t *testing.T, out string, args []string, env ...string) *fault
 	return f
 }
 
-// find waits for a variant of the run whose run ID ends so, that is at work and none of the others, and returns it, or its server.
+// find waits for a variant whose arguments end with cell, which has used CPU time and is none of the others. It returns its process, or its server's.
 func (f *faulty) find(others []fleet.ProcessID, cell string, server bool) fleet.ProcessID {
 	f.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -114,7 +114,7 @@ func (f *faulty) look() []fleet.ProcessID {
 	return all
 }
 
-// ends waits for the run, wants an exit code, and that no process is left behind.
+// ends waits for the run, and checks its exit code and that no process is left.
 func (f *faulty) ends(code int) {
 	f.t.Helper()
 	watchdog := time.AfterFunc(patience, func() { _ = f.cmd.Process.Signal(syscall.SIGQUIT) })
@@ -129,7 +129,7 @@ func (f *faulty) ends(code int) {
 // orphansEnd bounds the life of processes whose parent has ended. A process that only the kill after fleet.Patience ends lives longer.
 const orphansEnd = 10 * time.Second
 
-// leavesNobody wants all processes that were seen to end within that time.
+// leavesNobody requires that all processes that were seen end within that time.
 func (f *faulty) leavesNobody(within time.Duration) {
 	f.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -152,7 +152,7 @@ func (f *faulty) leavesNobody(within time.Duration) {
 	}
 }
 
-// rows wants the folder to have so many rows that belong together with their slices, so many of them failed, each with a reason.
+// rows checks that the folder has so many rows, which match their slices, and that so many of them failed, each with a reason.
 func (f *faulty) rows(want, wantFailed int, reason string) {
 	f.t.Helper()
 	if err := checkSliced(f.dir); err != nil {
@@ -175,7 +175,7 @@ func (f *faulty) rows(want, wantFailed int, reason string) {
 // twoNetworks is an experiment of 3 s, whose cells 1 and 2 are tcp and inproc.
 const twoNetworks = "transport: [tcp, inproc]\nbackend: mem\nmix: a\nrecords: 1k\ngenerations: 1\ntime: 6s\n"
 
-// A process that is killed or stands still has its generation done again; the second time its variant is failed, and the others go on.
+// If a process is killed or stopped, its generation is measured again. The second time its variant has failed, and the others continue.
 func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -183,7 +183,7 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 		cell   string
 		server bool
 		signal syscall.Signal
-		wait   string // orderWait
+		wait   string // fleet.CommandWait
 		reason string
 	}{
 		{"variant killed", "-c002", false, syscall.SIGKILL, "", "inproc ended: signal: killed"},
@@ -274,7 +274,7 @@ func (f *faulty) read(name string) []byte {
 	return b
 }
 
-// A generation whose last lines were cut short, of its rows or of its slices, is measured again.
+// A generation is measured again if the last lines of its rows or of its slices were truncated.
 func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
 	takesGenerations(t)
 	f := beginFaulty(t, twoGenerations("1s"))
@@ -301,7 +301,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	kept := resumeFaulty(t, out, []string{"run", file, "--keep-data", "--output-dir", out})
 	kept.ends(exit.OK)
-	// Another data set takes the place of the one that is kept.
+	// Replace the data set that was kept by another one.
 	sets, _ := filepath.Glob(filepath.Join(filepath.Dir(out), "kvwire-faulty-*", "records-*"))
 	if len(sets) != 1 {
 		t.Fatalf("data sets: %q", sets)
@@ -316,7 +316,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 	again.rows(3, 3, "values differ from those that were written")
 }
 
-// A full disk ends the run with an error that names the file. What is complete is kept, and --resume goes on when there is room.
+// A full disk ends the run with an error that names the file. Complete generations are kept, and --resume continues when there is room.
 func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 	takesGenerations(t)
 	dir := t.TempDir()

@@ -66,7 +66,7 @@ func (f *factors) benchFlags() {
 	}
 }
 
-// parse reads the arguments. Without rest, arguments beside the flags are an error.
+// parse reads the arguments. Without rest, arguments other than flags are an error.
 func (f *factors) parse(args []string, rest func(args []string) error) error {
 	factor.Limit(f.set, spans)
 	if err := parseFlags(f.set, args); err != nil {

@@ -21,7 +21,7 @@ Examples:
   kvwire run experiments/quick --server-at 10.78.0.1:7069        (on the other machine)
 
 Starts servers on this machine, at the request of a kvwire on another machine, until ^C. Several servers can run at the same time. A server ends with the connection over which
-it was requested. Anybody may request servers and use them. So off loopback it needs --insecure; use it only on networks without other users.
+it was requested. All clients may request servers and use them. So it needs --insecure, except on loopback; use it only on networks without other users.
 It is for machines without a launcher between them, such as the two guests of kvwire run --vm=two. Elsewhere use a launcher (docs/hosts.md): its servers accept only the run.`
 
 // hostCommand starts servers for other machines, as inetd does.
@@ -30,7 +30,7 @@ func hostCommand(ctx context.Context, args []string) error {
 	var listen string
 	var access serve.Access
 	f.set.StringVar(&listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
-	access.BindInsecure(f.set, "let anybody connect who reaches --listen, also from other machines")
+	access.BindInsecure(f.set, "allow all clients that reach --listen, also from other machines")
 	f.logging.Bind(f.set)
 	f.set.BoolVar(&f.json, "json", false, "print the address as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
@@ -42,7 +42,7 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err := factor.CheckHostPort("listen", listen, 0); err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	if err := access.CheckOpen(listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
+	if err := access.CheckOpen(listen, "allow all clients (--insecure), or start servers by --server-launch, which allow only the run"); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", listen)

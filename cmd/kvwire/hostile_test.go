@@ -69,7 +69,7 @@ func redisSays(c net.Conn, ping, info, get string) {
 	}
 }
 
-// redisRepeats answers the first command that comes.
+// redisRepeats answers the first command, and closes.
 func redisRepeats(c net.Conn, answer string) {
 	if _, err := c.Read(make([]byte, 512)); err == nil {
 		_, _ = io.WriteString(c, answer)
@@ -98,7 +98,7 @@ func hostile(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[1], l.Addr().String())
 }
 
-// shows FILE…: these, stdout and stderr among them, have nothing that a terminal acts on, and no line over 1 KiB beside rows.
+// shows FILE…: these files, or stdout and stderr, contain no characters on which a terminal acts, and stderr has no line over 1 KiB.
 func shows(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		text := ts.ReadFile(name)

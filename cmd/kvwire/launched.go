@@ -13,7 +13,7 @@ import (
 // launchedCommand is what launchers start: it becomes the command that it reads from standard input.
 func launchedCommand(ctx context.Context, args []string) error {
 	if len(args) > 0 {
-		return exit.Usagef("launched takes its arguments from standard input: it is what --server-launch and --client-launch start")
+		return exit.Usagef("launched reads its arguments from standard input, and has none on its command line: --server-launch and --client-launch start it")
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(fleet.HostInfo{Kvwire: version, Machine: fleet.MachineID(), Env: program().OthersEnvironment()}); err != nil {
 		return err

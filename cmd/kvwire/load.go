@@ -46,7 +46,7 @@ func loadCommand(ctx context.Context, args []string) error {
 	}
 	f.warn()
 	if b := r.Flags["backend"]; !factor.Keeps(b) {
-		return errors.Join(exit.Usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.Target, b), r.Close())
+		return errors.Join(exit.Usagef("the server at %s has the %s backend, which keeps no records", f.Target, b), r.Close())
 	}
 	if items, err := r.Items(); err == nil && items > spec.Records {
 		note("the store has %d items already, and --records asks for %d: the load writes these %[2]d and keeps the others", items, spec.Records)

@@ -37,7 +37,7 @@ func init() {
 		{"check", "look for damage in a store's files, without changing them", checkCommand},
 		{"stat", "print the contents of a store's files, and the memory of its index", statCommand},
 		{"host", "start servers for a kvwire on another machine", hostCommand},
-		{"instrument", "test how far results can be trusted, with experiments whose true ratios are known", instrumentCommand},
+		{"instrument", "test how far results can be trusted, with trials whose true ratios are known", instrumentCommand},
 		{"calibrate", "measure the unit costs of a system call, a message, a wake-up and a copy", calibrateCommand},
 		{"doctor", "list what works on this machine, and for the rest the reason and the remedy", doctorCommand},
 		{"version", "print version, build, and the features that are compiled in", versionCommand},

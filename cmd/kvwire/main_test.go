@@ -21,6 +21,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -58,7 +59,7 @@ func asKvwire(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
+// TestScript runs testdata/script/*.txtar: what a user types, and the output.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	uring := probe.Uring(probe.Local())
@@ -105,7 +106,7 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// code N COMMAND…: the command ends with exit code N, and says one line on stderr when N is 2.
+// code N COMMAND…: the command ends with exit code N, and prints one line on stderr when N is 2.
 func code(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0
@@ -124,7 +125,7 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// rows FILE COLUMN=VALUE…: every row of a runs.csv has these values; "*" wants any.
+// rows FILE COLUMN=VALUE…: every row of a runs.csv has these values; "*" matches any value.
 func rows(ts *testscript.TestScript, _ bool, args []string) {
 	rs, err := report.Read(strings.NewReader(ts.ReadFile(args[0])))
 	ts.Check(err)
@@ -170,7 +171,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// Every experiment of this checkout can be run: flags, values and cells. It says what it is for, and its claims can be verified.
+// Every experiment of this checkout can be run: flags, values and cells are valid. It states its purpose, and its claims can be verified.
 func TestExperimentsAreInOrder(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../experiments/*/experiment.yaml")
@@ -203,11 +204,16 @@ func TestExperimentsAreInOrder(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+		comparisons := 0
 		for _, c := range claims {
-			if !strings.Contains(string(artifact), "`"+c.ID+"`") {
+			if comparisons += len(c.Shown); !strings.Contains(string(artifact), "`"+c.ID+"`") {
 				t.Errorf("%s: docs/ARTIFACT.md does not name the claim %s", x.Name, c.ID)
 			}
 		}
+		if least := stats.LeastPairs(stats.Alpha / float64(max(1, comparisons))); x.Generations != 0 && x.Generations < least {
+			t.Errorf("%s: %d generations, and a verdict on the %d comparisons of its claims takes %d", x.Name, x.Generations, comparisons, least)
+		}
+		t.Logf("%s: %d comparisons in %d generations", x.Name, comparisons, x.Generations)
 		if links := strings.Contains(string(text), "](claims.yaml)"); links != (len(claims) > 0) {
 			t.Errorf("%s: %d claims, and README.md links to them: %v", x.Name, len(claims), links)
 		}
@@ -215,7 +221,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 	}
 }
 
-// ^C ends a run whenever it comes, also while the process confines itself to its CPUs.
+// ^C ends a run at any time, also while the process moves to its CPUs.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 	t.Parallel()
 	for i := range 40 {

@@ -52,7 +52,7 @@ func sum(families map[string]*dto.MetricFamily, name string) float64 {
 	return n
 }
 
-// What is scraped moves with what is asked for, is what Prometheus wants, and has every loop and partition once.
+// The metrics count the requests, have Prometheus's format, and contain every loop and partition once.
 func TestMetricsCountWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	users := filepath.Join(t.TempDir(), "users")
@@ -121,7 +121,7 @@ func TestMetricsCountWhatIsAskedFor(t *testing.T) {
 	s.end(0)
 }
 
-// Clients of the port that say nothing, or do not take what they asked for, are as many as are allowed, and for a while.
+// Clients of the port that send nothing, or do not read their answer, are bounded in number and in time.
 func TestMetricsPortIsBounded(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--transport", "tcp", "--backend", "null", "--metrics", "127.0.0.1:0")

@@ -80,7 +80,7 @@ func namespaces(t *testing.T, clients int) *hostsOfTest {
 	return h
 }
 
-// empty says that no process is left in them.
+// empty checks that no process is left in them.
 func (h *hostsOfTest) empty(t *testing.T) {
 	t.Helper()
 	for _, name := range h.names {
@@ -297,7 +297,7 @@ func TestInterruptStopsAllHosts(t *testing.T) {
 	h.empty(t)
 }
 
-// The secret that a run makes for its processes is in no argument, and who does not know it does not come in.
+// The secret that a run makes for its processes is in no argument, and a client without it cannot connect.
 func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 	h := namespaces(t, 1)
 	cmd := exec.Command(os.Args[0], append([]string{"bench", "--backend=null", "--warmup=0s", "--duration=10m", "--json"}, h.args()...)...)

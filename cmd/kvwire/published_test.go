@@ -42,7 +42,7 @@ func published(t *testing.T) map[string]string {
 	return all
 }
 
-// said is what a function writes to standard error.
+// said returns what a function writes to standard error.
 func said(t *testing.T, f func()) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -63,7 +63,7 @@ func said(t *testing.T, f func()) string {
 	return <-back
 }
 
-// Every folder that is published can be drawn again from what lies in it, wherever it is and whatever it is called, and says what it lacks.
+// The report of every published folder can be drawn again from the folder's own files, at any path and under any name, and names missing files.
 func TestPublishedFoldersAreDrawnAgain(t *testing.T) {
 	testenv.NotShort(t, "all folders that were published")
 	all := published(t)
@@ -128,7 +128,7 @@ func pairs(t *testing.T, dir string) string {
 	return fmt.Sprint(n)
 }
 
-// A folder whose rows are of other cells than its experiment's is refused, and not drawn as if they were.
+// A folder whose rows belong to another experiment is refused, and not drawn.
 func TestRowsOfAnotherExperimentAreRefused(t *testing.T) {
 	dir := published(t)["2026-11-21-studies/ladder"]
 	name := filepath.Join(dir, lab.ExperimentCopy)
@@ -216,7 +216,7 @@ func TestPublishedFilesAreThoseOfTheirManifest(t *testing.T) {
 	}
 }
 
-// Each CSV file that is published is described beside it, column by column.
+// Each published CSV file is described in datapackage.json, column by column.
 func TestPublishedColumnsAreDescribed(t *testing.T) {
 	for _, top := range publishedTops(t) {
 		packages := 0

@@ -139,7 +139,7 @@ func beyond(t *testing.T, end string, step int64) string {
 	return n.String() + end[len(digits):]
 }
 
-// Numbers are decimal: a leading zero does not make them octal, whatever way they come.
+// Numbers are decimal: a leading zero does not make them octal, wherever they are set.
 func TestALeadingZeroIsDecimal(t *testing.T) {
 	for flag, want := range map[string]string{"conns=010": "10", "depth=+0016": "16", "seed=010": "10", "value-bytes=010KiB": "10KiB", "records=0100": "100", "stages=00": "0"} {
 		name, value, _ := strings.Cut(flag, "=")

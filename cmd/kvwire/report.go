@@ -29,7 +29,7 @@ func reportCommand(_ context.Context, args []string) error {
 	var dir string
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 1 {
-			return exit.Usagef("report takes one folder that kvwire run has made")
+			return exit.Usagef("report needs one folder that kvwire run has made (kvwire report DIR)")
 		}
 		dir = rest[0]
 		return nil

@@ -93,7 +93,7 @@ func TestTheRowIsSavedThoughNobodyReadsTheOutput(t *testing.T) {
 	}
 }
 
-// A run's name is taken once: a second one with it is refused, and changes nothing.
+// The name of a run is used once: a second run with it is refused, and changes nothing.
 func TestARunOfTheSameNameIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	first := begin(t, append(benchInto(dir), "--run-id", "one")...)

@@ -34,7 +34,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	s.Access.Bind(f.set)
 	s.Bounds.Bind(f.set)
 	f.set.DurationVar(&s.DrainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for the answers to received requests, for clients that receive them slowly, and for the store to close")
-	f.set.StringVar(&s.Metrics, "metrics", "", "host:port of the server's counters for Prometheus, by GET /metrics, readable by anybody; port 0 picks one; default: none")
+	f.set.StringVar(&s.Metrics, "metrics", "", "host:port of the server's counters for Prometheus, by GET /metrics, without authentication; port 0 picks one; default: none")
 	f.logging.Bind(f.set)
 	o := serve.Options{Version: version, Output: stdout, Replies: os.Stdout, Started: interrupt.Orderly}
 	f.set.BoolVar(&o.UntilEOF, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")

@@ -33,8 +33,8 @@ func byRun(all []report.Slice) map[string][]report.Slice {
 	return of
 }
 
-// checkSliced is an error where a row in slices is not the sum of its slices, a slice belongs to no row, the variants of a generation have not
-// as many slices each, by turns, or a question of several variants has its baseline once only.
+// checkSliced returns an error if a row in slices is not the sum of its slices, a slice belongs to no row, the slices of a generation's variants do not
+// alternate or differ in number, or a question of several variants has its baseline only once.
 func checkSliced(dir string) error {
 	rows, of, err := readSliced(dir)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// sshConfig is a server that nobody but this test can use: on loopback, with keys of its own.
+// sshConfig is the configuration of a server for this test alone: on loopback, with keys of its own.
 const sshConfig = `ListenAddress 127.0.0.1
 Port %d
 HostKey %s/host

@@ -64,7 +64,7 @@ func (r *running) busy(pid, ticks int) {
 	}
 }
 
-// end waits for the process and wants exit code 1. It may not take as long as a server's end may.
+// end waits for the process and checks that its exit code is 1. It waits less long than a server's shutdown may take.
 func (r *running) end() {
 	r.t.Helper()
 	r.endsWith(exit.Failed)
@@ -103,10 +103,10 @@ func (r *running) lost(reasons ...string) {
 	}
 }
 
-// idleTicks is more CPU time than a server takes that has started and has no load. It is little, so that a busy machine has a server at work long before the end of the window.
+// idleTicks is more CPU time than a started server without load uses. It is small, so that a server under load passes it long before the end of the window, even on a busy machine.
 const idleTicks = 5
 
-// A server that stops in the middle of a run or a load ends it soon, and leaves its traces.
+// A server that stops in the middle of a run or a load ends it soon, and the row shows it.
 func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	t.Parallel()
 	stop := func(t *testing.T, pid int) {
@@ -326,7 +326,7 @@ func TestARedisThatStopsEndsTheRun(t *testing.T) {
 	}
 }
 
-// What a Redis says when it does not do a command is told, and ends the run: nothing is measured of a server that refuses.
+// If a Redis refuses a command, its error is shown and ends the run: a server that refuses commands is not measured.
 func TestTheErrorOfARedisIsTold(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ command, said string }{

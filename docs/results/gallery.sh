@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 
 {
     printf '%s\n' '# Published results' '' 'Written by `docs/results/gallery.sh`. Each picture shows the CPU time per operation, as a ratio to the baseline if there are ratios; it' \
-        'links to the full report. `datapackage.json` describes the columns of the CSV files beside it, and `sha256sum -c MANIFEST.sha256` in a' \
+        'links to the full report. `datapackage.json` describes the columns of the CSV files next to it, and `sha256sum -c MANIFEST.sha256` in a' \
         'folder checks its files. What was checked, and how: [trust.md](trust.md). Tests of the method: [instrument.md](instrument.md).' ''
     for top in */; do
         top=${top%/}

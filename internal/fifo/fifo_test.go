@@ -75,7 +75,7 @@ func TestAPoppedItemIsNotKeptAlive(t *testing.T) {
 	}
 }
 
-func TestMisuseIsABugOfOurOwn(t *testing.T) {
+func TestMisusePanics(t *testing.T) {
 	full := Make[int](1)
 	full.Push(1)
 	for name, f := range map[string]func(){

@@ -51,7 +51,7 @@ func Context() context.Context {
 				received = true
 				if !orderly.Load() {
 					terminal.Stderr().Erase() // a line that is overwritten, and the terminal's ^C behind it
-					fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
+					fmt.Fprintln(os.Stderr, "kvwire: stopping: the results so far will be written (a second signal stops at once)")
 				}
 				cancel()
 			case reply := <-requests:

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Of a kind of message five pass in a second, whatever stands beside it; the next one says how many did not. Other kinds do not suffer.
+// Five messages of a kind pass in a second, whatever their attributes; the next one states how many did not. Other kinds are not affected.
 func TestLogIsLimitedByKind(t *testing.T) {
 	var out strings.Builder
 	h := newLimited((&Options{Format: "json"}).handler(&out))
@@ -49,7 +49,7 @@ func TestLogIsLimitedByKind(t *testing.T) {
 	}
 }
 
-// However many kinds there are, they take bounded memory; however many log at once, nothing is lost of the count.
+// Any number of kinds uses bounded memory, and the count stays exact when many goroutines log at the same time.
 func TestLogIsBounded(t *testing.T) {
 	k := kinds{of: map[string]*kind{}}
 	now := time.Now()

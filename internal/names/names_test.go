@@ -2,7 +2,7 @@ package names
 
 import "testing"
 
-func TestNearestIsTheNameThatWasMeant(t *testing.T) {
+func TestNearestFindsMisspelledNames(t *testing.T) {
 	all := []string{"bench", "depth", "report", "run", "transport"}
 	for s, want := range map[string]string{"dept": "depth", "--Depht": "depth", "repotr": "report", "benhc": "bench", "nonsense": "", "": ""} {
 		if got := Nearest(s, all); got != want {

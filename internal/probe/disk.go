@@ -92,7 +92,7 @@ func directIO(h *Host, dir string) (f Finding, usable bool) {
 		f.Remedy = "--dir on a disk (ext4, xfs)"
 	case d.Refused:
 		f.State, usable = Unavailable, true
-		f.Why = fmt.Sprintf("refused by %s (%s): the store goes on through the page cache, and the row says so", dir, d.FileSystem)
+		f.Why = fmt.Sprintf("refused by %s (%s): the store uses the page cache instead (column direct_io)", dir, d.FileSystem)
 		f.Remedy = "--dir on ext4 or xfs"
 	default:
 		f.State, usable = Available, true

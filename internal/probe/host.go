@@ -98,7 +98,7 @@ const (
 	capSysAdmin = 21
 )
 
-// capable says whether the process has a capability; a container's root may not.
+// capable reports whether the process has a capability; a container's root may not.
 func (h *Host) capable(bit uint) bool {
 	s, _ := h.status("CapEff")
 	caps, err := strconv.ParseUint(s, 16, 64)

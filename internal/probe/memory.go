@@ -38,7 +38,7 @@ func Pinnable(h *Host, least, most uint64) Finding {
 	return f
 }
 
-// Memory is how many bytes this process may use before the kernel ends it or others, and what says so: the machine's memory, or the least limit of its control groups
+// Memory returns how many bytes this process may use before the kernel ends it or others, and the source of the limit: the machine's memory, or the least limit of its control groups
 // (cgroups(7): memory.max of version 2, memory.limit_in_bytes of version 1).
 func Memory(h *Host) (bytes int64, by string, err error) {
 	b, err := fs.ReadFile(h.Root, "proc/meminfo")

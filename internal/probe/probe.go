@@ -13,12 +13,12 @@ import (
 	"unicode/utf8"
 )
 
-// State is a probe's answer.
+// State is the result of a probe.
 type State uint8
 
 const (
 	Unknown     State = iota // it could not be found out
-	Available                // it works here; a Remedy beside it says how it would work better
+	Available                // it works here; if there is a Remedy, it would work better with it
 	Unavailable              // conclusively not
 )
 

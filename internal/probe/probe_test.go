@@ -30,7 +30,7 @@ func tree(files ...string) fstest.MapFS {
 	return m
 }
 
-// host is a machine on which everything works but for what the test says.
+// host is a machine on which everything works, except what the test changes.
 func host(files ...string) *Host {
 	return &Host{
 		Root:       tree(files...),
@@ -64,7 +64,7 @@ const (
 	limits    = "proc/self/limits"
 )
 
-func TestUringNamesWhatStandsInTheWay(t *testing.T) {
+func TestUringNamesTheObstacle(t *testing.T) {
 	wrapped := func(err error) error { return fmt.Errorf("ring: io_uring_setup: %w", err) }
 	for _, c := range []struct {
 		name        string
@@ -107,7 +107,7 @@ func TestMemlockReportsALimitThatBinds(t *testing.T) {
 	check(t, Memlock(host()), Unknown, "cannot be read", "")
 }
 
-func TestLockableRefusesWhatTheLimitDoesNotHold(t *testing.T) {
+func TestLockableRefusesMoreThanTheLimit(t *testing.T) {
 	const line = "Max locked memory         65536                65536                bytes     \n"
 	check(t, Lockable(host(limits, line, status, "CapEff:\t0000000000000000\n"), 64<<20), Unavailable, "64MiB are to be registered and the limit is 64KiB", "ulimit -l unlimited")
 	check(t, Lockable(host(limits, line, status, "CapEff:\t0000000000000000\n"), 64<<10), Available, "limit 64KiB", "")
@@ -131,13 +131,13 @@ func TestPinnableLeavesAQuarterOfTheMemory(t *testing.T) {
 	check(t, Pinnable(host(limits, noLimit), 1<<50, 1<<50), Available, "limit unlimited", "") // memory is not known
 }
 
-func TestFilesSaysTheLimit(t *testing.T) {
+func TestFilesReportsTheLimit(t *testing.T) {
 	check(t, Files(host(limits, "Max open files            1024                 524288               files     \n")), Available, "limit 1024", "ulimit -n")
 	check(t, Files(host(limits, "Max open files            20000                20000                files     \n")), Available, "limit 20000", "")
 	check(t, Files(host(limits, "Max open files\n")), Unknown, "cannot be read", "")
 }
 
-func TestCPUsTellsPinnedFromSmall(t *testing.T) {
+func TestCPUsDistinguishesPinnedFromFew(t *testing.T) {
 	const online = "sys/devices/system/cpu/online"
 	check(t, CPUs(host(status, "Cpus_allowed_list:\t0-3\n", online, "0-3\n")), Available, "4 of 4 usable (0-3)", "")
 	check(t, CPUs(host(status, "Cpus_allowed_list:\t2,5-6\n", online, "0-7\n")), Available, "3 of 8 usable (2,5-6): pinned", "")
@@ -146,7 +146,7 @@ func TestCPUsTellsPinnedFromSmall(t *testing.T) {
 	check(t, CPUs(host(status, "Cpus_allowed_list:\t3-1\n", online, "0\n")), Unknown, "cannot be read", "")
 }
 
-func TestDirectIOTellsRefusalFromMistake(t *testing.T) {
+func TestDirectIODistinguishesRefusalFromMistake(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		direct      Direct
@@ -241,7 +241,7 @@ func TestNetNamespaceComparesOwnWithFirst(t *testing.T) {
 	check(t, NetNamespace(host()), Unknown, "cannot be read", "")
 }
 
-func TestDoctorPutsWhatATransportSaysInItsRow(t *testing.T) {
+func TestDoctorShowsTheFindingsOfATransport(t *testing.T) {
 	refusal := Finding{Name: "rdma", State: Unavailable, Why: "not in this version", Remedy: "wait"}.Err()
 	r := host(osrelease, "6.1.0").Doctor([]string{"/data"}, map[string]error{"rdma": refusal, "tcp": errors.New("no sockets")})
 	for _, c := range []struct {
@@ -325,7 +325,7 @@ func TestDoctorAnswersOnThisMachine(t *testing.T) {
 	}
 }
 
-func TestIOPollSaysWhyNot(t *testing.T) {
+func TestIOPollGivesAReason(t *testing.T) {
 	const queue = "sys/devices/virtual/block/d/queue"
 	for _, c := range []struct {
 		name        string
@@ -355,7 +355,7 @@ func TestIOPollSaysWhyNot(t *testing.T) {
 	check(t, SQPoll(h), Unavailable, "io_uring: ", "5.19")
 }
 
-func TestEnginesSayWhyNot(t *testing.T) {
+func TestUnavailableEnginesGiveAReason(t *testing.T) {
 	for _, c := range []struct {
 		err         error
 		state       State

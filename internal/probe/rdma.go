@@ -113,7 +113,7 @@ func (h *Host) uverbs(device string) string {
 	return ""
 }
 
-// portDown says whether every port of the device is known to be other than active, and the state of the last.
+// portDown reports whether all ports of the device are known not to be active, and returns the state of the last one.
 func (h *Host) portDown(device string) (string, bool) {
 	files, _ := fs.Glob(h.Root, "sys/class/infiniband/"+device+"/ports/*/state")
 	last := ""

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestAPeersTextDoesNothingButBeSeen(t *testing.T) {
+func TestAPeersTextIsSafeToPrint(t *testing.T) {
 	long := strings.Repeat("é", TextBytes)
 	for _, c := range []struct{ s, text, line string }{
 		{"", "", ""},
@@ -48,7 +48,7 @@ func TestAPeersTextDoesNothingButBeSeen(t *testing.T) {
 	}
 }
 
-func TestAnErrorIsFoundInItsWords(t *testing.T) {
+func TestAQuotedErrorKeepsItsCause(t *testing.T) {
 	if Error(nil) != nil {
 		t.Error("no error is one")
 	}

@@ -88,7 +88,7 @@ func (b *Buffers) Add(p []byte, id int) {
 	e := b.ring.Bytes()[place*bufEntry:]
 	binary.NativeEndian.PutUint64(e, addr(p))
 	binary.NativeEndian.PutUint32(e[8:], uint32(len(p)))
-	if place == 0 { // beside the tail, which the kernel reads
+	if place == 0 { // this entry also has the tail, which the kernel reads
 		atomic.StoreUint32(b.word(), b.first(uint16(id), uint16(atomic.LoadUint32(b.word())>>16)))
 	} else {
 		binary.NativeEndian.PutUint16(e[12:], uint16(id))

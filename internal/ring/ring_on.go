@@ -96,15 +96,11 @@ func Open(o Options) (*Ring, error) {
 	return r, nil
 }
 
-// sqIdle is the time that the kernel's submitting thread polls before it sleeps, in ms: longer than any pause under
-// load, and short enough that an idle store frees its CPU.
-const sqIdle = 50
-
 func setup(o Options, flags uint32) (*giouring.Ring, *params, error) {
 	g := giouring.NewRing()
 	p := &params{2: flags}
 	if flags&setupSQPoll != 0 {
-		p[4] = sqIdle
+		p[4] = uint32(SubmitterIdle.Milliseconds())
 	}
 	if o.CQEntries > 0 {
 		p[1], p[2] = uint32(o.CQEntries), flags|setupCQSize

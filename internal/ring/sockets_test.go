@@ -20,7 +20,7 @@ func pair(t *testing.T) (a, b int) {
 	return fds[0], fds[1]
 }
 
-// Bytes come in the order in which they were sent, whatever buffers they lie in, and a group that is empty says so.
+// Bytes arrive in the order in which they were sent, in whatever buffers, and an empty group is an error.
 func TestMultishotReceivesIntoProvidedBuffers(t *testing.T) {
 	for _, bundle := range []bool{false, true} {
 		r := open(t, Options{Entries: 8, DeferTaskrun: true})
@@ -175,7 +175,7 @@ func TestFilesAreAddedBehindThoseThatWereRegistered(t *testing.T) {
 	r.Unregister()
 }
 
-func TestASendWithoutCopySaysWhenItsMemoryIsFree(t *testing.T) {
+func TestASendWithoutCopyReportsWhenItsMemoryIsFree(t *testing.T) {
 	r := open(t, Options{Entries: 8})
 	if !r.Supports(OpSendmsgZC) {
 		t.Skip("this kernel has no SENDMSG_ZC")

@@ -6,6 +6,7 @@ package ring
 
 import (
 	"errors"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +43,7 @@ type CQE struct {
 // Flags of completions and submissions, by their kernel names.
 const (
 	CQEFBuffer       = 1 << 0 // IORING_CQE_F_BUFFER: CQE.Buffer is the provided buffer that was taken
-	CQEFMore         = 1 << 1 // IORING_CQE_F_MORE: the multishot request goes on, or a notification follows
+	CQEFMore         = 1 << 1 // IORING_CQE_F_MORE: the multishot request continues, or a notification follows
 	CQEFSockNonempty = 1 << 2 // IORING_CQE_F_SOCK_NONEMPTY: more to read after this receive
 	CQEFNotif        = 1 << 3 // IORING_CQE_F_NOTIF: the memory of a send without copy is free again
 
@@ -152,8 +153,8 @@ func (e *SQE) SendBundle(fd int, group uint16, flags int) {
 	e.Opcode, e.Fd, e.IoPrio, e.Flags, e.BufIndex, e.OpFlags = opSend, int32(fd), recvsendBundle, sqeBufferSelect, group, uint32(flags)
 }
 
-// SendZC is Send without a copy, where the device can: after its completion, which has CQEFMore, a notification says that b is
-// free again, and whether it was copied after all.
+// SendZC is Send without a copy, where the device can: after its completion, which has CQEFMore, a notification reports that b is
+// free again, and whether it was copied nevertheless.
 func (e *SQE) SendZC(fd int, b []byte, flags int) {
 	e.Send(fd, b, flags)
 	e.Opcode, e.IoPrio = opSendZC, zcReportUsage
@@ -198,24 +199,28 @@ var bigEndian = func() bool {
 // BufferOf is Buffer for a completion's flags alone.
 func BufferOf(flags uint32) int { return int(flags >> 16) }
 
-// Options say how to make a ring. The zero value gives 256 entries and plain flags.
+// SubmitterIdle is how long the kernel's submitting thread (SQPoll) polls before it sleeps: longer than any pause under load, and short enough that an idle
+// store frees its CPU.
+const SubmitterIdle = 50 * time.Millisecond
+
+// Options are the options of a ring. The zero value gives 256 entries and plain flags.
 type Options struct {
 	Entries      int  // submission queue entries
 	CQEntries    int  // of the completion queue; 0: twice as many
 	DeferTaskrun bool // SINGLE_ISSUER | DEFER_TASKRUN (6.1): completions appear in Enter only. Not for a ring whose fd is in an epoll set.
 	CoopTaskrun  bool // COOP_TASKRUN | TASKRUN_FLAG (5.19): no interrupts for completions; the ring's fd works in epoll
 
-	// SQPoll has a thread of the kernel look for entries (SQPOLL), so that submitting is no system call while it is awake.
-	// It takes a CPU, and sets aside the two flags above.
+	// SQPoll makes a thread of the kernel poll for entries (SQPOLL), so that submitting needs no system call while it is awake.
+	// The thread occupies a CPU. The two flags above have no effect then.
 	SQPoll bool
 
-	// IOPoll has Enter look for completions at the device, without interrupts (IOPOLL): for reads and writes of files
-	// open with O_DIRECT, on a device with poll queues. The ring's fd announces nothing.
+	// IOPoll makes Enter poll the device for completions, without interrupts (IOPOLL): for reads and writes of files
+	// open with O_DIRECT, on a device with poll queues. The ring's fd has no events.
 	IOPoll bool
 }
 
-// Counters are what a ring has done since it was opened. Only its loop may read them, or, where the sides belong to
-// different threads, each its own: Waits and CQEs are the reaping one's.
+// Counters are what a ring has done since it was opened. Only its loop may read them, or, if two threads submit and
+// reap, each its own: Waits and CQEs belong to the thread that reaps.
 type Counters struct {
 	Enters uint64 // io_uring_enter calls of Enter and Submit
 	Waits  uint64 // io_uring_enter calls of Wait
@@ -228,6 +233,6 @@ type Counters struct {
 var (
 	// ErrNotBuilt means that the binary was built without the tag giouring.
 	ErrNotBuilt = errors.New(`io_uring is not in this build: rebuild with "make build", or go build -tags giouring -ldflags=-checklinkname=0 ./cmd/kvwire`)
-	// ErrFull means that the submission queue is full and the kernel takes no more now.
+	// ErrFull means that the submission queue is full and the kernel accepts no entries now.
 	ErrFull = errors.New("ring: submission queue is full")
 )

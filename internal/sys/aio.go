@@ -56,7 +56,7 @@ func (c *IOCB) Write(data uint64, fd int, b []byte, off int64, flags, eventfd in
 }
 
 // aioRing is struct aio_ring of fs/aio.c, which the kernel maps into the process: the context's number is its address. Its
-// form is no promise, but libaio, fio and KVell read it, and magic and features tell a form that is not this one.
+// layout is not guaranteed, but libaio, fio and KVell read it, and magic and features identify another layout.
 type aioRing struct {
 	_, nr            uint32
 	head, tail       uint32 // the reader's, and the kernel's
@@ -98,8 +98,8 @@ func aioRemedy(e syscall.Errno) string {
 	return "see kvwire doctor"
 }
 
-// Submit hands entries over, oldest first, and returns how many the kernel took. An errno is about the first one that it
-// did not take. It may block where the file system or the device does.
+// Submit passes entries to the kernel, oldest first, and returns how many it has accepted. An errno is about the first
+// rejected one. It may block where the file system or the device does.
 func (a *AIO) Submit(list []*IOCB) (int, syscall.Errno) {
 	n, _, e := syscall.Syscall(unix.SYS_IO_SUBMIT, a.ctx, uintptr(len(list)), uintptr(unsafe.Pointer(unsafe.SliceData(list))))
 	runtime.KeepAlive(list)
@@ -109,10 +109,10 @@ func (a *AIO) Submit(list []*IOCB) (int, syscall.Errno) {
 	return int(n), 0
 }
 
-// Mapped says whether Reap and Ready do without a system call.
+// Mapped reports whether Reap and Ready need no system call.
 func (a *AIO) Mapped() bool { return a.ring != nil }
 
-// Ready says whether Reap would find something; always where only a system call can tell.
+// Ready reports whether Reap would find a completion. It returns true if only a system call can find out.
 func (a *AIO) Ready() bool {
 	return a.ring == nil || atomic.LoadUint32(&a.ring.tail) != atomic.LoadUint32(&a.ring.head)
 }

@@ -10,16 +10,16 @@ import (
 // StampBytes is the room for a stamp in a message's control data: one SCM_TIMESTAMPING, a cmsghdr and three timespecs.
 const StampBytes = unix.SizeofCmsghdr + 3*int(unsafe.Sizeof(unix.Timespec{}))
 
-// AskStamps has the kernel stamp what a socket receives (SO_TIMESTAMPING, Documentation/networking/timestamping.rst), and
-// says whether it will. The first such socket of a machine turns the stamping on, from a work queue (net_enable_timestamp in
-// net/core/dev.c): what comes before that has no stamp. Stamps of what is sent cost too much: they come through the error queue.
+// AskStamps makes the kernel stamp received packets of a socket (SO_TIMESTAMPING, Documentation/networking/timestamping.rst), and
+// reports whether it will. The first such socket of a machine turns stamping on, from a work queue (net_enable_timestamp in
+// net/core/dev.c): earlier packets have no stamp. Stamps of sent packets cost too much: they come through the error queue.
 func AskStamps(fd int) bool {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
 		unix.SOF_TIMESTAMPING_RX_SOFTWARE|unix.SOF_TIMESTAMPING_SOFTWARE) == nil
 }
 
-// Stamp is when the last bytes of a received message came, by CLOCK_REALTIME, in ns; 0 where m, with StampBytes of control data,
-// does not say.
+// Stamp returns the time at which the last bytes of a received message arrived, by CLOCK_REALTIME, in ns; 0: m, with StampBytes of
+// control data, has no stamp.
 func Stamp(m *unix.Msghdr) int64 {
 	n := int(m.Controllen)
 	if m.Control == nil || n < StampBytes {

@@ -26,8 +26,8 @@ func EpollTag(e *unix.EpollEvent) uint64 {
 
 var noPwait2 atomic.Bool // set once, by the first call that learns it: a kernel before 5.11
 
-// EpollWait waits for events with a timeout in ns: 0 looks, below 0 waits without limit. A wait of 0
-// does not tell the scheduler (it cannot block); the others do.
+// EpollWait waits for events with a timeout in ns: 0 only checks, below 0 waits without limit. A wait of 0
+// cannot block, so it does not enter the scheduler; the others do.
 func EpollWait(epfd int, events []unix.EpollEvent, timeoutNs int64) (int, error) {
 	p := uintptr(unsafe.Pointer(unsafe.SliceData(events)))
 	if timeoutNs == 0 {
@@ -51,7 +51,7 @@ func EpollWait(epfd int, events []unix.EpollEvent, timeoutNs int64) (int, error)
 	return result(n, e)
 }
 
-// Sleep has the thread sleep for so many ns, or until a signal comes. The scheduler is not told: the goroutine keeps its P.
+// Sleep makes the thread sleep for so many ns, or until a signal arrives. It does not enter the scheduler: the goroutine keeps its P.
 func Sleep(ns int64) {
 	ts := unix.NsecToTimespec(ns)
 	_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
@@ -104,10 +104,10 @@ func Sendmsg(fd int, m *unix.Msghdr, flags uintptr) (int, error) {
 	return result(n, e)
 }
 
-// Sent takes one message of a non-blocking socket's error queue, and says whether it is the news that what was sent with
-// MSG_ZEROCOPY is the caller's again (Documentation/networking/msg_zerocopy.rst), and whether the kernel copied it after all.
+// Sent reads one message of a non-blocking socket's error queue. free: it is the notification that memory sent with MSG_ZEROCOPY
+// is free again (Documentation/networking/msg_zerocopy.rst). copied: the kernel has copied it nevertheless.
 func Sent(fd int) (free, copied bool) {
-	var control [unix.SizeofCmsghdr + 64]byte // a sock_extended_err of 16 bytes, and the address of who caused it
+	var control [unix.SizeofCmsghdr + 64]byte // a sock_extended_err of 16 bytes, and the address of its cause
 	m := unix.Msghdr{Control: &control[0]}
 	m.SetControllen(len(control))
 	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)

@@ -52,7 +52,7 @@ func (l *Line) Show(format string, args ...any) {
 	}
 }
 
-// Print writes a line that stays, in the place of the line of progress. Where it is wider than the terminal it goes on in the next line.
+// Print writes a permanent line in the place of the line of progress. A line wider than the terminal continues on the next one.
 func (l *Line) Print(line string) {
 	if l.width == nil {
 		fmt.Fprintln(l.out, line)

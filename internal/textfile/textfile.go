@@ -18,7 +18,7 @@ import (
 
 // Open opens a regular file for reading. For a folder, a pipe, a socket or a device it returns an error at once, without waiting. The caller closes the file.
 func Open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that nobody writes to opens, too
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // with this flag a pipe without a writer opens, too
 	if errors.Is(err, unix.ENXIO) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("it is a socket or a device, not a file")}
 	}

@@ -60,8 +60,8 @@ func TestALargerFileIsReadToOneByteMore(t *testing.T) {
 	}
 }
 
-// What is no file is an error at once, with its kind: nobody writes to the pipe.
-func TestWhatIsNoFileIsRefused(t *testing.T) {
+// Anything but a regular file is an error at once, which names its kind. No process writes to the pipe, so a read of it would block.
+func TestOnlyRegularFilesAreRead(t *testing.T) {
 	dir := t.TempDir()
 	pipe, socket := filepath.Join(dir, "pipe"), filepath.Join(dir, "socket")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {

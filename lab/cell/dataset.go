@@ -1,6 +1,7 @@
 package cell
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"time"
@@ -16,7 +17,7 @@ import (
 type DataSet struct {
 	records                             uint64
 	keyBytes, valueBytes, valueMinBytes int
-	valueDist, update                   string
+	valueDist, valueSizes, update       string
 	seed                                uint64
 	partitions                          int
 	sample                              []int // lengths of values
@@ -38,7 +39,7 @@ func (f *Settings) data() (d DataSet, ok bool) {
 		return d, false
 	}
 	d = DataSet{records: spec.Records, keyBytes: spec.KeyBytes, valueBytes: spec.ValueBytes, valueMinBytes: spec.ValueMinBytes, valueDist: spec.ValueDist.String(),
-		update: f.Store.Update, seed: spec.Seed, partitions: plan.StoreLoops, sample: spec.SampleSizes()}
+		valueSizes: f.Load.ValueSizes.String(), update: f.Store.Update, seed: spec.Seed, partitions: plan.StoreLoops, sample: spec.SampleSizes()}
 	if plan.Placement == loop.Colocated {
 		d.partitions = plan.NetLoops
 	}
@@ -48,7 +49,12 @@ func (f *Settings) data() (d DataSet, ok bool) {
 // Name is the name of the data set's folder: the same for the same files.
 func (d *DataSet) Name() string {
 	sizes := strconv.Itoa(d.valueBytes)
-	if d.valueDist != bench.FixedSize.String() {
+	switch d.valueDist {
+	case bench.FixedSize.String():
+	case bench.ListedSizes.String(): // the list may be longer than a name
+		sum := sha256.Sum256([]byte(d.valueSizes))
+		sizes = fmt.Sprintf("list-%x", sum[:6])
+	default:
 		sizes = fmt.Sprintf("%d-to-%d-%s", d.valueMinBytes, d.valueBytes, d.valueDist)
 	}
 	return fmt.Sprintf("records-%d-keys-%d-values-%s-seed-%d-partitions-%d-%s", d.records, d.keyBytes, sizes, d.seed, d.partitions, d.update)
@@ -61,12 +67,15 @@ func (d *DataSet) Bytes(changed bool) int64 {
 
 // LoadArgs is the kvwire command that loads it into a folder.
 func (d *DataSet) LoadArgs(dir string) []string {
-	args := []string{"load", "--dir=" + dir, fmt.Sprintf("--records=%d", d.records), fmt.Sprintf("--key-bytes=%d", d.keyBytes), fmt.Sprintf("--value-bytes=%d", d.valueBytes),
+	args := []string{"load", "--dir=" + dir, fmt.Sprintf("--records=%d", d.records), fmt.Sprintf("--key-bytes=%d", d.keyBytes),
 		"--value-dist=" + d.valueDist, fmt.Sprintf("--seed=%d", d.seed), fmt.Sprintf("--server-threads=%d", d.partitions), "--update=" + d.update}
-	if d.valueDist != bench.FixedSize.String() {
-		args = append(args, fmt.Sprintf("--value-min-bytes=%d", d.valueMinBytes))
+	switch d.valueDist {
+	case bench.ListedSizes.String():
+		return append(args, "--value-sizes="+d.valueSizes)
+	case bench.FixedSize.String():
+		return append(args, fmt.Sprintf("--value-bytes=%d", d.valueBytes))
 	}
-	return args
+	return append(args, fmt.Sprintf("--value-bytes=%d", d.valueBytes), fmt.Sprintf("--value-min-bytes=%d", d.valueMinBytes))
 }
 
 // Writes reports whether a run with these settings may change its store.

@@ -53,12 +53,15 @@ func TestDataSetsAreTheSameWhereTheirFilesAre(t *testing.T) {
 	}
 	seen := map[string]bool{base: true}
 	for _, other := range [][]string{{"--records=7"}, {"--key-bytes=17"}, {"--value-bytes=7"}, {"--value-dist=uniform"}, {"--value-dist=zipfian"}, {"--value-dist=uniform", "--value-min-bytes=7"},
-		{"--seed=7"}, {"--server-threads=2"}, {"--placement=dispatched", "--store-loops=3"}, {"--update=inplace"}} {
+		{"--value-dist=list", "--value-sizes=60,360"}, {"--value-dist=list", "--value-sizes=60,360:2"}, {"--seed=7"}, {"--server-threads=2"}, {"--placement=dispatched", "--store-loops=3"}, {"--update=inplace"}} {
 		got := name(other...)
 		if got == "" || seen[got] {
 			t.Errorf("%v: %q is another's", other, got)
 		}
 		seen[got] = true
+	}
+	if a, b := name("--value-dist=list", "--value-sizes=4KiB,60:1"), name("--value-dist=list", "--value-sizes=60,4096"); a != b {
+		t.Errorf("one list, written in two ways: %s and %s", a, b)
 	}
 	for _, none := range [][]string{{"--backend=null"}, {"--backend=mem"}, {"--backend=raw"}, {"--dir=mine"}} {
 		if got := name(none...); got != "" {

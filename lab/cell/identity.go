@@ -24,7 +24,7 @@ func (f *Settings) BindIdentity() {
 	factor.Group(s, "Access to the server of --target", "auth-file", "auth-name", "tls-ca", "tls-name")
 }
 
-// ReadIdentity reads who this client is, and which server it trusts.
+// ReadIdentity reads the client's name and secret, and which server it trusts.
 func (f *Settings) ReadIdentity() (err error) {
 	if err := f.readSigners(); err != nil {
 		return err

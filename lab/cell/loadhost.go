@@ -18,9 +18,10 @@ import (
 
 // command is a line to a load host. One field is set.
 type command struct {
-	Load *loadCommand `json:"load,omitempty"`
-	Run  *bench.Spec  `json:"run,omitempty"`  // its share of one measured run
-	Stop bool         `json:"stop,omitempty"` // end the command before this one early
+	Trace *traceChunk  `json:"trace,omitempty"` // of the trace that all later commands replay
+	Load  *loadCommand `json:"load,omitempty"`
+	Run   *bench.Spec  `json:"run,omitempty"`  // its share of one measured run
+	Stop  bool         `json:"stop,omitempty"` // end the command before this one early
 
 	Open    *bench.Spec         `json:"open,omitempty"`    // its share of a load in slices: make it, and park
 	Prepare bool                `json:"prepare,omitempty"` // be ready for a slice of it
@@ -37,6 +38,7 @@ type loadCommand struct {
 // reply is a line from a load host. One field is set.
 type reply struct {
 	Ready    *ready          `json:"ready,omitempty"`
+	Received *received       `json:"received,omitempty"`
 	Loaded   bool            `json:"loaded,omitempty"`
 	Progress *bench.Progress `json:"progress,omitempty"`
 	Found    *portion        `json:"found,omitempty"`
@@ -64,9 +66,11 @@ type portion struct {
 
 // loadHostProcess is the session of a load host.
 type loadHostProcess struct {
-	s    *Session
-	out  *json.Encoder
-	load *localLoad // in slices; nil: none
+	s      *Session
+	out    *json.Encoder
+	arrive *traceArrival // nil: no trace is on its way
+	trace  *bench.Trace  // nil: none
+	load   *localLoad    // in slices; nil: none
 }
 
 // job is a command with a context, which a command to stop ends.
@@ -84,6 +88,9 @@ func ServeLoadHost(ctx context.Context, f *Settings, in io.Reader, out io.Writer
 	}
 	h := &loadHostProcess{s: s, out: json.NewEncoder(out)}
 	err = h.serve(ctx, in)
+	if h.arrive != nil {
+		h.arrive.abandon()
+	}
 	if h.load != nil {
 		ending, cancel := context.WithTimeout(context.Background(), fleet.HungPatience)
 		defer cancel()
@@ -100,7 +107,7 @@ func (h *loadHostProcess) serve(ctx context.Context, in io.Reader) error {
 	}
 	return jobs.serve(ctx, func(j job) (more bool, err error) {
 		defer j.cancel()
-		r, err := h.do(j)
+		r, err := h.do(ctx, j)
 		if err != nil {
 			return false, err
 		}
@@ -138,26 +145,30 @@ func readCommand(b []byte) (c command, err error) {
 		return c, fmt.Errorf("loadhost: decode a command: %w", err)
 	}
 	n := 0
-	for _, has := range []bool{c.Load != nil, c.Run != nil, c.Stop, c.Open != nil, c.Prepare, c.Slice != nil, c.Close} {
+	for _, has := range []bool{c.Trace != nil, c.Load != nil, c.Run != nil, c.Stop, c.Open != nil, c.Prepare, c.Slice != nil, c.Close} {
 		if has {
 			n++
 		}
 	}
 	if n != 1 {
-		return c, fmt.Errorf("loadhost: %.100q are %d orders in one", b, n)
+		return c, fmt.Errorf("loadhost: %.100q has %d commands instead of one", b, n)
 	}
 	return c, nil
 }
 
-// do carries out one command.
-func (h *loadHostProcess) do(j job) (r reply, err error) {
+// do carries out one command. ctx ends with the process's input.
+func (h *loadHostProcess) do(ctx context.Context, j job) (r reply, err error) {
 	if h.load == nil && (j.Prepare || j.Slice != nil || j.Close) {
 		return r, errors.New("loadhost: a command for a load in slices that is not open")
 	}
 	switch {
+	case j.Trace != nil:
+		r.Received, err = h.receive(ctx, j.Trace)
 	case j.Load != nil:
+		j.Load.Spec.Trace = h.trace
 		r.Loaded, err = true, h.fill(j.ctx, j.Load)
 	case j.Run != nil:
+		j.Run.Trace = h.trace
 		r.Found, err = h.run(j.ctx, *j.Run)
 	case j.Open != nil:
 		r.Opened, err = true, h.open(*j.Open)

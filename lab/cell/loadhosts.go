@@ -66,6 +66,9 @@ func (s *loadHosts) start(ctx context.Context, addr string) error {
 		}
 		return err
 	})
+	if err == nil && f.Replay != nil {
+		err = s.sendTrace(ctx)
+	}
 	if err != nil {
 		_ = s.close() // the first error is the reason, and the others' its consequence
 	}
@@ -154,6 +157,14 @@ func (s *loadHosts) results(ctx context.Context, show func(bench.Progress), what
 	return all, err
 }
 
+// do sends each host its command and waits for the results of all.
+func (s *loadHosts) do(ctx context.Context, of func(i int) command, what string, has func(*reply) bool) ([]reply, error) {
+	if err := s.send(of); err != nil {
+		return nil, err
+	}
+	return s.results(ctx, nil, what, has)
+}
+
 // share is a host's share of a load.
 func (s *loadHosts) share(spec bench.Spec, i int) *bench.Spec {
 	spec.FirstThread = i * s.f.Load.Threads
@@ -197,7 +208,7 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 	var errs []string
 	for i, h := range s.hosts {
 		found := all[i].Found
-		if err := h.found(found.Result, found.Port); err != nil {
+		if err := h.found(found.Result, found.Port, spec.Trace); err != nil {
 			return nil, err
 		}
 		if found.Error != "" {
@@ -220,9 +231,9 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 }
 
 // found keeps a host's result.
-func (h *loadHost) found(encoded json.RawMessage, port *rdmaPort) (err error) {
+func (h *loadHost) found(encoded json.RawMessage, port *rdmaPort, trace *bench.Trace) (err error) {
 	h.port = port
-	if h.result, err = bench.DecodeResult(encoded); err != nil {
+	if h.result, err = bench.DecodeResult(encoded, trace); err != nil {
 		err = fmt.Errorf("%s: %w", h.Name, quote.Error(err))
 	}
 	return err
@@ -265,16 +276,8 @@ var _ sliceLoad = hostsLoad{}
 
 func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (l hostsLoad, err error) {
 	l.loadHosts = s
-	_, err = l.do(ctx, func(i int) command { return command{Open: s.share(spec, i)} }, "ready for load", func(r *reply) bool { return r.Opened })
+	_, err = s.do(ctx, func(i int) command { return command{Open: s.share(spec, i)} }, "ready for load", func(r *reply) bool { return r.Opened })
 	return l, err
-}
-
-// do sends each host its command and waits for the results of all.
-func (l hostsLoad) do(ctx context.Context, of func(i int) command, what string, has func(*reply) bool) ([]reply, error) {
-	if err := l.send(of); err != nil {
-		return nil, err
-	}
-	return l.results(ctx, nil, what, has)
 }
 
 func (l hostsLoad) ready(ctx context.Context) error {
@@ -313,7 +316,7 @@ func (l hostsLoad) close(ctx context.Context) (sum loadSum, err error) {
 	}
 	for i, h := range l.hosts {
 		c := all[i].Closed
-		if err := h.found(c.Result, c.Port); err != nil {
+		if err := h.found(c.Result, c.Port, nil); err != nil {
 			return sum, err
 		}
 		sum.Parked = max(sum.Parked, c.Parked)

@@ -38,7 +38,7 @@ func settings(t *testing.T, l fleet.Launchers) *Settings {
 	return f
 }
 
-// says is a shell line that greets as this version does, and another that says that it is ready.
+// says is a shell line that prints the greeting of this version, and another that prints that the load host is ready.
 func says(t *testing.T) (greets, isReady string) {
 	t.Helper()
 	b, err := json.Marshal(fleet.HostInfo{Kvwire: "v", Machine: "m"})
@@ -48,7 +48,7 @@ func says(t *testing.T) (greets, isReady string) {
 	return fmt.Sprintf("echo '%s'\n", b), `echo '{"ready":{"flags":{"backend":"null"}}}'` + "\n"
 }
 
-// A host that hangs ends the run with its name and its last line, and is not left behind, whether it ends with its input or not.
+// A load host that hangs ends the run with an error that has its name and its last line. Its process is ended, whether it reacts to the end of its input or not.
 func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 	const silent = "no line on standard output within"
 	greets, isReady := says(t)
@@ -102,7 +102,7 @@ func TestInterruptWhileHostsStart(t *testing.T) {
 	}
 }
 
-// Hosts are told apart by their kernels, and not by their number.
+// Hosts are distinguished by their kernels, not by their number.
 func TestPlacesCountMachines(t *testing.T) {
 	host := func(machine, kernel string) fleet.HostInfo {
 		w := fleet.HostInfo{Machine: machine}
@@ -154,7 +154,8 @@ func TestPortsOfLoadHostsAddUp(t *testing.T) {
 }
 
 func FuzzReadCommand(f *testing.F) {
-	for _, o := range []command{{Stop: true}, {Run: &bench.Spec{Mix: "a", AllThreads: 2}}, {Load: &loadCommand{Kept: true}}} {
+	for _, o := range []command{{Stop: true}, {Run: &bench.Spec{Mix: "a", AllThreads: 2}}, {Load: &loadCommand{Kept: true}},
+		{Trace: &traceChunk{Name: "t.csv", Content: []byte("time,op,key,size\n"), End: true}}} {
 		b, err := json.Marshal(o)
 		if err != nil {
 			f.Fatal(err)
@@ -169,7 +170,7 @@ func FuzzReadCommand(f *testing.F) {
 		if o.Run != nil {
 			_ = o.Run.Check()
 		}
-		if o.Load == nil && o.Run == nil && !o.Stop {
+		if o == (command{}) {
 			t.Fatal("a command without one")
 		}
 	})
@@ -188,7 +189,7 @@ func FuzzReadReply(f *testing.F) {
 		if readReply(b, "load host 1", &w) != nil || w.Found == nil {
 			return
 		}
-		if _, err := bench.DecodeResult(w.Found.Result); err == nil && len(w.Found.Result) == 0 {
+		if _, err := bench.DecodeResult(w.Found.Result, nil); err == nil && len(w.Found.Result) == 0 {
 			t.Fatal("a result of nothing")
 		}
 	})

@@ -106,7 +106,7 @@ func (s *Session) window(ctx context.Context, spec bench.Spec, show func(bench.P
 			return
 		}
 		after = make(chan error, 1)
-		go func() { // beside the drain: a server that does not answer takes its time once
+		go func() { // during the drain, so that the two waits for a server that does not answer overlap
 			var err error
 			m.after, err = s.counters(answerMax)
 			after <- err

@@ -120,7 +120,7 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	r.NetLoops, r.StoreLoops, r.ServerThreads = report.I(net), report.I(keys), report.I(net+keys)
 }
 
-// fallbackMax is the share of gets that may go by SEND in a row of the verb read before its note says so: such a row's latencies are of both verbs.
+// fallbackMax is the share of gets that may go by SEND in a row of the verb read before it has a note: such a row's latencies are of both verbs.
 const fallbackMax = 0.05
 
 // fallbackNote is the note on a row of the verb read about gets that were not READs; "" if they are few.

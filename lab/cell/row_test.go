@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-func TestHostsOfTellsOneFromTwo(t *testing.T) {
+func TestHostsOfDistinguishesOneMachineFromTwo(t *testing.T) {
 	for target, want := range map[string]report.Int{
 		"": report.I(1), "127.0.0.1:7070": report.I(1), "localhost:7070": report.I(1), "[::1]:7070": report.I(1), "0.0.0.0:7070": report.I(1), "unix:/run/kvwire": report.I(1),
 		"192.0.2.1:7070": report.I(2), "[2001:db8::1]:7070": report.I(2), // documentation's: nobody's

@@ -134,7 +134,7 @@ func (f *Settings) clientNetwork(of *server.Network) (*server.Network, error) {
 	}
 	sockets := map[string]bool{"tcp": true, "uring": true}
 	if !sockets[n.Name] || !sockets[of.Name] {
-		return nil, exit.Usagef("--client-transport %s does not speak to --transport %s: only tcp and uring can be mixed", n.Name, of.Name)
+		return nil, exit.Usagef("--client-transport %s cannot connect to --transport %s: only tcp and uring can be mixed", n.Name, of.Name)
 	}
 	return n, nil
 }

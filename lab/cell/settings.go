@@ -5,6 +5,7 @@
 package cell
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -99,7 +100,7 @@ func (f *Settings) Plan() (loop.Plan, error) {
 
 // Prepare reads what the flags of the load and of the target name, and checks the flags against each other. It returns the load, and starts nothing.
 func (f *Settings) Prepare() (spec bench.Spec, err error) {
-	if err := f.ReadSource(); err != nil {
+	if err := cmp.Or(f.ReadSource(), f.setSizes()); err != nil {
 		return spec, err
 	}
 	if err := f.ReadTarget(); err != nil {
@@ -124,7 +125,7 @@ const loadInFlightBytes = 64 << 20
 
 // PrepareLoad is Prepare for kvwire load, which fills the store in --dir or that of a running server.
 func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
-	if err := f.ReadSource(); err != nil {
+	if err := cmp.Or(f.ReadSource(), f.setSizes()); err != nil {
 		return spec, err
 	}
 	if err := f.ReadTarget(); err != nil {
@@ -143,7 +144,7 @@ func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
 	case f.Target != "" && f.Store.Dir != "":
 		return spec, exit.Usagef("--dir and --target exclude each other")
 	case f.Store.Backend != "disk":
-		return spec, exit.Usagef("load needs --backend disk, not %s: nothing would stay", f.Store.Backend)
+		return spec, exit.Usagef("load needs --backend disk, not %s, which keeps nothing", f.Store.Backend)
 	}
 	if f.Target == "" {
 		f.Server.Transport = "inproc"
@@ -209,8 +210,6 @@ func (f *Settings) checkLaunch() error {
 	switch {
 	case f.InProcess():
 		return exit.Usagef("--server-launch and --client-launch need a network, not --transport %s", f.Server.Transport)
-	case len(f.Launch.Clients) > 0 && f.Load.Trace != "":
-		return exit.Usagef("--trace %s is a file on this host, and load hosts do not have it: leave out --client-launch", f.Load.Trace)
 	case len(f.Launch.Clients) > 0 && f.Load.Stages > 0:
 		return exit.Usagef("--stages needs the load on this host: leave out --client-launch")
 	case f.Target != "":
@@ -261,6 +260,8 @@ func (f *Settings) Spec() (s bench.Spec, err error) {
 		return s, exit.Usagef("--search measures for --duration at each rate: leave --operations out")
 	case s.ValueDist != bench.FixedSize && f.Store.Backend == "null":
 		return s, exit.Usagef("--value-dist %s needs a backend that keeps values, not null", l.ValueDist)
+	case s.ValueDist == bench.ListedSizes && len(s.ValueSizes) == 0:
+		return s, exit.Usagef("--value-dist list needs --value-sizes, the list")
 	case s.ValueDist == bench.FixedSize && f.Given("value-min-bytes"):
 		return s, exit.Usagef("--value-min-bytes needs --value-dist uniform or zipfian")
 	case l.Threads > l.Conns:

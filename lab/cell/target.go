@@ -59,7 +59,7 @@ func (f *Settings) parseTarget() error {
 		return exit.With(exit.Usage, err)
 	}
 	if m, err := bench.ParseMix(f.Load.Mix); err == nil && m.Share[bench.Scan] > 0 {
-		return exit.Usagef("--mix %s scans, and a Redis has no scan by key", f.Load.Mix)
+		return exit.Usagef("--mix %s has scans, and a Redis has no scan in key order: choose another mix", f.Load.Mix)
 	}
 	return nil
 }
@@ -100,9 +100,9 @@ func parseRedisUnixURL(text string) (at string, who *access.Entry, err error) {
 	path, err := url.PathUnescape(at)
 	switch {
 	case err != nil:
-		return "", nil, errors.New("of the path: %25 for % and the like")
+		return "", nil, errors.New("the path must be in percent-encoding (%25 for %)")
 	case path == "" || path[0] != '/':
-		return "", nil, errors.New("a path from / on must follow redis+unix://, and no host")
+		return "", nil, errors.New("an absolute path must follow redis+unix://, and no host")
 	case strings.ContainsAny(at, "?#"):
 		return "", nil, errors.New("nothing may follow the path: the only database is 0 (%3F for a ? in the path)")
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 )
 
-func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
+func TestTargetsOfRedisNameTheUser(t *testing.T) {
 	for target, want := range map[string]struct{ at, name, secret string }{
 		"redis://10.0.0.1:6379":              {"10.0.0.1:6379", "", ""},
 		"redis://10.0.0.1:6379/":             {"10.0.0.1:6379", "", ""},

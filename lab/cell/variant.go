@@ -29,7 +29,7 @@ func ServeVariant(ctx context.Context, f *Settings, spec bench.Spec, in io.Reade
 		return err
 	}
 	spec.Verify = factor.Keeps(s.Flags["backend"])
-	// The process that started this one may end at any time. A reply that nobody reads is an error then, and does not end this process, whose server and temporary
+	// The process that started this one may end at any time. A reply without a reader is an error then, and does not end this process, whose server and temporary
 	// folder are still to be removed.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	v := &variant{s: s, spec: spec, out: json.NewEncoder(out)}

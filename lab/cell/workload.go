@@ -53,6 +53,21 @@ func (f *Settings) checkSource() (err error) {
 	return err
 }
 
+// setSizes sets the smallest and the largest size of values from a list, if there is one. Call it once, after ReadSource.
+func (f *Settings) setSizes() error {
+	n := len(f.Load.ValueSizes)
+	if n == 0 || f.Load.ValueDist != bench.ListedSizes.String() {
+		return nil
+	}
+	for _, name := range []string{"value-bytes", "value-min-bytes"} {
+		if f.Given(name) {
+			return exit.Usagef("--%s: --value-sizes sets it (leave one of them out)", name)
+		}
+	}
+	f.Load.ValueMinBytes = factor.Bytes(f.Load.ValueSizes[0].Bytes)
+	return f.flags.Set("value-bytes", strconv.Itoa(f.Load.ValueSizes[n-1].Bytes)) // which the server gets, too
+}
+
 func (f *Settings) readWorkload() error {
 	w, err := bench.ReadWorkload(f.Program.Inputs.Path(f.Load.Workload))
 	if err != nil {
@@ -103,7 +118,7 @@ func (f *Settings) workloadFlags(w *bench.Workload) map[string]string {
 }
 
 // replacedByTrace are the flags whose values come from a trace.
-var replacedByTrace = []string{"mix", "key-dist", "records", "value-bytes", "value-dist", "value-min-bytes", "scan-items", "arrival", "target-per-s", "search"}
+var replacedByTrace = []string{"mix", "key-dist", "records", "value-bytes", "value-dist", "value-min-bytes", "value-sizes", "scan-items", "arrival", "target-per-s", "search"}
 
 // traceLong is the length of a trace above which its times have more likely another unit than the one given.
 const traceLong = 12 * time.Hour
@@ -145,7 +160,7 @@ func (f *Settings) timeTrace(t *bench.Trace) error {
 	}
 	open := f.Load.Loop == bench.Open.String()
 	if !open && f.Given("trace-speed") {
-		return exit.Usagef("--trace-speed needs --loop open: a closed loop does not look at the times")
+		return exit.Usagef("--trace-speed needs --loop open: a closed loop ignores the times of a trace")
 	}
 	if !f.Given("warmup") {
 		f.Load.Warmup = 0
@@ -173,23 +188,31 @@ type traceFile struct {
 	options bench.TraceOptions
 }
 
-func (f *Settings) openTrace() (*bench.Trace, error) {
-	var o bench.TraceOptions
-	var err error
+// traceFile returns the file of the trace, and the options for reading it.
+func (f *Settings) traceFile() (t traceFile, err error) {
+	o := &t.options
 	if o.Unit, err = bench.ParseTimeUnit(f.Load.TraceUnit); err != nil {
-		return nil, fmt.Errorf("--trace-unit: %w", err)
+		return t, fmt.Errorf("--trace-unit: %w", err)
 	}
 	if o.Format, err = bench.ParseTraceFormat(f.Load.TraceFormat); err != nil {
-		return nil, fmt.Errorf("--trace-format: %w", err)
+		return t, fmt.Errorf("--trace-format: %w", err)
 	}
 	if o.TTL, err = bench.ParseTraceTTL(f.Load.TraceTTL); err != nil {
-		return nil, fmt.Errorf("--trace-ttl: %w", err)
+		return t, fmt.Errorf("--trace-ttl: %w", err)
 	}
-	this := traceFile{f.Program.Inputs.Path(f.Load.Trace), o}
+	t.path = f.Program.Inputs.Path(f.Load.Trace)
+	return t, nil
+}
+
+func (f *Settings) openTrace() (*bench.Trace, error) {
+	this, err := f.traceFile()
+	if err != nil {
+		return nil, err
+	}
 	if t := f.Program.traces[this]; t != nil {
 		return t, nil
 	}
-	t, err := bench.ReadTrace(f.Program.context(), this.path, o)
+	t, err := bench.ReadTrace(f.Program.context(), this.path, this.options)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/kvwire/kvwire/internal/plural"
 )
 
-// ClaimsFile is the name of the file of claims that may lie beside an experiment's.
+// ClaimsFile is the name of the file of claims that may lie next to an experiment's.
 const ClaimsFile = "claims.yaml"
 
 // Bounds of a file of claims. All comparisons of a file are decided together: with 10 generations the smallest exact p is
@@ -72,7 +72,7 @@ func LoadClaims(path string, x *Experiment, flags Flags) ([]Claim, error) {
 	return ReadClaims(path, data, x, flags)
 }
 
-// ClaimsPath is where the claims about an experiment lie, given its own file: beside NAME/experiment.yaml. "": a file of another name
+// ClaimsPath is where the claims about an experiment lie, given its own file: next to NAME/experiment.yaml. "": a file of another name
 // has none.
 func ClaimsPath(file string) string {
 	if filepath.Base(file) != fileName {
@@ -254,7 +254,7 @@ func (c *claims) where(p pair) (all []Values, err error) {
 }
 
 // besides pairs each cell with the one that differs from it in the flags of base alone. A flag that only one of the two has, such as
-// RDMA's verb beside TCP, is no difference.
+// RDMA's verb compared with TCP, is no difference.
 func (c *claims) besides(where, base []Values, p pair) (all []Shown, err error) {
 	var differ []string
 	for _, b := range base {

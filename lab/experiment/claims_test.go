@@ -162,7 +162,7 @@ func TestMistakeInAFileOfClaimsIsShownWithItsPlace(t *testing.T) {
 	}
 }
 
-// wants sees that a mistake is reported, on one line.
+// wants checks that a mistake is reported, on one line.
 func wants(t *testing.T, all []Claim, err error, want string) {
 	t.Helper()
 	var e *Error

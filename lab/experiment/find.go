@@ -69,7 +69,7 @@ func BuiltIn() (names []string) {
 // IsBuiltIn reports whether a path that Find returned is a file of the program, and of no file system.
 func IsBuiltIn(file string) bool { return strings.HasPrefix(file, builtIn) }
 
-// ReadFile reads an experiment's file: a path that Find returned, or the path of claims beside it. It reads at most one byte more than a file may have.
+// ReadFile reads an experiment's file: a path that Find returned, or the path of its claims. It reads at most one byte more than a file may have.
 func ReadFile(file string) ([]byte, error) {
 	var data []byte
 	var err error

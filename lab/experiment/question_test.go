@@ -85,7 +85,7 @@ func TestOnlyPrimaryLeavesTheQuestionsOfTheClaims(t *testing.T) {
 	}
 }
 
-// A flag that is left to one transport alone belongs to what is compared; one that is left to some values of another axis does not.
+// A flag of one transport only belongs to the compared values; a flag of some values of another axis does not.
 func TestReduceFindsFlagsOfSomeComparedValues(t *testing.T) {
 	x := read(t, "name: x\ntransport: [inproc, tcp]\nwait: [block, spin]\nmix: [get, put]\ndepth: [1, 16]\n")
 	var left []Cell

@@ -221,7 +221,7 @@ func (p *peer) kvwire(ctx context.Context, conns, depth int) (r clientRun, err e
 	user, _ := row.ClientUserNsPerOp.Get()
 	sys, _ := row.ClientSysNsPerOp.Get()
 	if !ok || rate <= 0 {
-		return r, errors.New("kvwire bench: no operations")
+		return r, errors.New("kvwire bench completed no operation")
 	}
 	return clientRun{rate, user + sys}, nil
 }

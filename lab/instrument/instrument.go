@@ -1,4 +1,4 @@
-// Package instrument owns kvwire instrument: small experiments whose true ratios are known, the agreement with
+// Package instrument owns kvwire instrument: small trials whose true ratios are known, the agreement with
 // redis-benchmark, and the page with the figures. It may import lab, lab/experiment, lab/stats, report and internal
 // packages; never cmd, no transport, no store: Program starts the processes.
 package instrument
@@ -22,15 +22,15 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Options select what is measured. A number of experiments may be 0: then there are none of that kind.
+// Options select what is measured. A number of trials may be 0: then there are none of that kind.
 type Options struct {
 	Experiments, Injected            int
-	Generations, InjectedGenerations int // of each experiment; 0: report.MinPairs, and lab.DefaultGenerations
+	Generations, InjectedGenerations int // of each trial; 0: report.MinPairs, and lab.DefaultGenerations
 	Pairs, Whole                     int
 	Slice                            time.Duration // lab.SliceMin or more
 	Time                             time.Duration // for a generation; 0: as short as possible
 	Load                             bool          // with a competing load
-	Wait                             string        // spin or block: of the loops, in experiments with known costs
+	Wait                             string        // spin or block: of the loops, in trials with known costs
 	Dir                              string        // for the results
 }
 
@@ -90,7 +90,7 @@ func studyCell(conns, depth int, more ...experiment.Flag) experiment.Cell {
 }
 
 // Run measures all parts, writes the results into o.Dir and the page to out, and shows its progress on line. If a coverage disagrees with the theory, it
-// ends with the exit code Missed. The end of ctx is no error: then there are the complete experiments. Options must have been checked.
+// ends with the exit code Missed. The end of ctx is no error: then there are the complete trials. Options must have been checked.
 func Run(ctx context.Context, o Options, p Program, out io.Writer, line *terminal.Line) error {
 	i := &test{Options: o, Program: p}
 	// Children of the agreement die with this thread (Pdeathsig), so the thread must not end before.
@@ -118,7 +118,7 @@ func Run(ctx context.Context, o Options, p Program, out io.Writer, line *termina
 	return err
 }
 
-// parts measures the parts that the flags ask for. With an error too, found has the complete experiments.
+// parts measures the parts that the flags ask for. With an error too, found has the complete trials.
 func (i *test) parts(ctx context.Context) error {
 	if i.Experiments > 0 && ctx.Err() == nil {
 		if err := i.aa(ctx); err != nil {
@@ -151,7 +151,7 @@ func (i *test) parts(ctx context.Context) error {
 	return nil
 }
 
-// aaGenerations is how many generations the A/A experiments have: some share one.
+// aaGenerations is how many generations the A/A trials have: some share one.
 func (i *test) aaGenerations() int {
 	return (i.Experiments + lab.PairsTogether - 1) / lab.PairsTogether * i.Generations
 }

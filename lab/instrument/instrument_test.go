@@ -59,7 +59,7 @@ func TestTheInstrumentsPage(t *testing.T) {
 	r := result{Interrupted: true, AA: &studyResult{Load: true, Asked: 800, Generations: 6, Coverage: []lab.Coverage{right, wrong}}, Agreement: &agreementResult{Skipped: "it was not asked for"}}
 	text := r.text()
 	for _, want := range []string{"**It was interrupted.**", "| ops_per_s | 400 | 390 | 0.975 | 0.954 to 0.988 | 0.9688 | yes |", "| lat_p50_ns | 400 | 360 | 0.900 | 0.866 to 0.928 | 0.9688 | **no** |",
-		"Up to 2 experiments", "Not measured: it was not asked for."} {
+		"Up to 2 trials", "Not measured: it was not asked for."} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}

@@ -51,7 +51,7 @@ type studyResult struct {
 	Generations int            `json:"generations"`
 	Conns       int            `json:"conns"`
 	Depth       int            `json:"depth"`
-	Wait        string         `json:"wait,omitempty"`             // of the loops, in experiments with known costs: block or spin
+	Wait        string         `json:"wait,omitempty"`             // of the loops, in trials with known costs: block or spin
 	Coverage    []lab.Coverage `json:"coverage"`                   // of the intervals of a cell compared with itself
 	ServerNs    float64        `json:"server_ns_per_op,omitempty"` // the server's CPU time for a request, measured beforehand: median
 	Costs       []injectedCost `json:"injected_costs,omitempty"`   // computed from ServerNs
@@ -68,7 +68,7 @@ type injectedCost struct {
 	CostNs int64   `json:"cost_ns"`      // the CPU time that it really takes, measured
 }
 
-// done is the number of complete experiments of the study.
+// done is the number of complete trials of the study.
 func (s *studyResult) done() (n int) {
 	for _, t := range s.trials {
 		n = max(n, t.Number)
@@ -103,7 +103,7 @@ func (r *result) write(dir string) error {
 		report.WriteFile(filepath.Join(dir, pageFile), []byte(r.text())))
 }
 
-// csv has a line for each experiment, variant and metric.
+// csv has a line for each trial, variant and metric.
 func (r *result) csv() ([]byte, error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
@@ -140,7 +140,7 @@ func (r *result) text() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Is the instrument right?\n")
-	p("kvwire compares variants with exact intervals. This page tests these intervals with experiments whose true ratios are known beforehand. They are measured as `kvwire run` measures:")
+	p("kvwire compares variants with exact intervals. This page tests these intervals with trials whose true ratios are known beforehand. They are measured as `kvwire run` measures:")
 	p("each generation has fresh processes, whose slices of load alternate, and gives one log-ratio; the interval over the generations is that of Hodges and Lehmann.\n")
 	r.how(p)
 	if r.AA != nil {
@@ -155,7 +155,7 @@ func (r *result) text() string {
 	if r.Agreement != nil {
 		r.Agreement.text(p)
 	}
-	p("All tables can be recomputed from instrument.csv, which has the interval of each experiment, and from instrument.json, which has these figures.")
+	p("All tables can be recomputed from instrument.csv, which has the interval of each trial (column experiment), and from instrument.json, which has these figures.")
 	return b.String()
 }
 
@@ -177,9 +177,9 @@ func (r *result) how(p func(string, ...any)) {
 	p("| slice, generation | %s, of which the first tenth is not counted; %s |", report.Duration(r.SliceNs), time)
 	p("")
 	if r.Failed != "" {
-		p("**It ended early:** %s. The figures below are from the complete experiments.\n", r.Failed)
+		p("**It ended early:** %s. The figures below are from the complete trials.\n", r.Failed)
 	} else if r.Interrupted {
-		p("**It was interrupted.** The figures below are from the complete experiments.\n")
+		p("**It was interrupted.** The figures below are from the complete trials.\n")
 	}
 }
 
@@ -193,9 +193,9 @@ func loadText(load bool) string {
 func (r *result) aaText(p func(string, ...any)) {
 	s := r.AA
 	p("## A cell compared with itself\n")
-	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete experiments: %d of %d, each with %d generations. Two",
+	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete trials: %d of %d, each with %d generations. Two",
 		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
-	p("experiments are measured together: their four processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
+	p("trials are measured together: their four processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
 	p("*Agrees*: the attained coverage lies within the exact 95 %% interval of the observed share (Clopper and Pearson). A right instrument fails this by chance, for each metric in at most one of 20 runs.\n")
 	coverageText(p, s.Coverage, true)
 }
@@ -222,7 +222,7 @@ func coverageText(p func(string, ...any), all []lab.Coverage, judged bool) {
 	if judged {
 		head, line = " agrees |", "---|"
 	}
-	p("| metric | experiments | interval contains 1 | share | exact 95 %% interval | attained |%s half-width of the intervals, median |", head)
+	p("| metric | trials | interval contains 1 | share | exact 95 %% interval | attained |%s half-width of the intervals, median |", head)
 	p("|---|---|---|---|---|---|%s---|", line)
 	short := 0
 	for i := range all {
@@ -236,13 +236,13 @@ func coverageText(p func(string, ...any), all []lab.Coverage, judged bool) {
 	}
 	p("")
 	if short > 0 {
-		p("Up to %d experiments of a metric lack a generation, because a run was invalid. Their intervals have the level of the remaining generations.\n", short)
+		p("Up to %d trials of a metric lack a generation, because a run was invalid. Their intervals have the level of the remaining generations.\n", short)
 	}
 }
 
 func (s *studyResult) injectedText(p func(string, ...any)) {
 	p("## A known cost in one variant, %s\n", map[bool]string{true: "with a competing load", false: "without a competing load"}[s.Load])
-	p("Measured %s. One connection has one request in flight: nothing is batched, so the cost is the same for each request. %d generations each; complete experiments: %d of %d.", loadText(s.Load), s.Generations, s.done(), s.Asked)
+	p("Measured %s. One connection has one request in flight: nothing is batched, so the cost is the same for each request. %d generations each; complete trials: %d of %d.", loadText(s.Load), s.Generations, s.done(), s.Asked)
 	if s.Wait == "spin" {
 		p("Loops spin (`--wait spin`), so no thread sleeps longer, or wakes up later, than in the baseline. Both sides then take CPU time for as long as")
 		p("a request takes, so CPU time is expected to grow by the same ratio as the median latency, which grows by the known cost.")
@@ -254,9 +254,9 @@ func (s *studyResult) injectedText(p func(string, ...any)) {
 	for _, c := range s.Costs {
 		p("- %s: `--null-busy %s`, which takes %s.", c.Label, report.Duration(c.BusyNs), report.Duration(c.CostNs))
 	}
-	p("\nThe expected ratio of a metric (cpu_ns_per_op: client and server together) is computed from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
-	p("*Verdict*: there is one, after Holm's correction for the %d claims of an experiment and the A/A check.\n", s.claims())
-	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains the expected ratio | verdict | half-width, median |")
+	p("\nThe expected ratio of a metric (cpu_ns_per_op: client and server together) is computed from the baseline of each trial. *Found*: the 95 %% interval excludes 1, on the right side.")
+	p("*Verdict*: there is one, after Holm's correction for the %d claims of a trial and the A/A check.\n", s.claims())
+	p("| variant | metric | trials | expected | estimate, median | error, median | found | wrong side | contains the expected ratio | verdict | half-width, median |")
 	p("|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, x := range s.Injected {
 		if x.Experiments == 0 { // no ratio, as on a machine so busy that a slice has too few requests for a percentile
@@ -267,11 +267,11 @@ func (s *studyResult) injectedText(p func(string, ...any)) {
 		p("| %s | %s | %d | %.4f | %.4f | %.2f %% | %s | %s | %s | %s | %.1f %% |", x.Variant, x.Metric, x.Experiments, x.Expected, x.Ratio, 100*x.Error, share(x.Found), share(x.Opposite), share(x.Covered),
 			share(x.Verdicts), 100*x.HalfWidth)
 	}
-	p("\nThe second process of the baseline, compared with the first, in the same experiments:\n")
+	p("\nThe second process of the baseline, compared with the first, in the same trials:\n")
 	coverageText(p, s.Coverage, false)
 }
 
-// claims is the number of claims of an experiment.
+// claims is the number of claims of a trial.
 func (s *studyResult) claims() (n int) {
 	for i := range s.trials {
 		if s.trials[i].Number == 1 && s.trials[i].Claim() {

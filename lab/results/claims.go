@@ -42,7 +42,7 @@ type JudgedClaim struct {
 
 // ShownComparison is one comparison that tests a claim; JSON leaves out what is not known.
 type ShownComparison struct {
-	Of      string         `json:"of"`   // uring beside tcp, depth=4
+	Of      string         `json:"of"`   // uring compared with tcp, depth=4
 	Kind    string         `json:"kind"` // ratio or value
 	Finding report.Finding `json:"answer"`
 	Why     string         `json:"why,omitempty"`
@@ -99,7 +99,7 @@ func (r *Folder) claimsFor(name string) ([]experiment.Claim, error) {
 	}
 	claims, err := ReadClaims(file, r.Experiment, r.reader.Flags)
 	if err == nil && len(claims) == 0 {
-		err = exit.Usagef("there is no %s beside %s: there are no claims to verify", experiment.ClaimsFile, file)
+		err = exit.Usagef("there is no %s next to %s: there are no claims to verify", experiment.ClaimsFile, file)
 	}
 	return claims, err
 }
@@ -199,14 +199,14 @@ func (r *Folder) label(c *experiment.Claim, s experiment.Shown, cell int) string
 	return strings.Join(v, " ")
 }
 
-// comparedText names the two sides of a comparison: "uring beside tcp, depth=4".
+// comparedText names the two sides of a comparison: "uring compared with tcp, depth=4".
 func (r *Folder) comparedText(c *experiment.Claim, s experiment.Shown) string {
 	first, last := r.label(c, s, s[0]), r.label(c, s, s[len(s)-1])
 	if len(s) == 1 {
 		return first
 	}
 	common := slices.DeleteFunc(slices.Clone(r.Experiment.Cells[s[0]]), func(f experiment.Flag) bool { return r.differs(s, f.Name) })
-	text := last + " beside " + first
+	text := last + " compared with " + first
 	if c.Along != "" {
 		_, last, _ = strings.Cut(last, "=")
 		text = first + " to " + last

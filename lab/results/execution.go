@@ -132,7 +132,7 @@ func (e *Execution) writePlan() error {
 }
 
 func hasResults(dir string) error {
-	return exit.Usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
+	return exit.Usagef("%s has results already: choose another --output-dir (or continue with --resume)", dir)
 }
 
 // Resume continues the execution in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped
@@ -213,7 +213,7 @@ func (e *Execution) Run(ctx context.Context) error {
 	err := e.Runner.Run(ctx)
 	e.Cut = ctx.Err() != nil
 	if err != nil {
-		err = fmt.Errorf("stopped after %d of %d runs: %w (kvwire run --resume %s goes on when the cause is gone)", len(e.Rows), len(e.Runs), err, e.Dir)
+		err = fmt.Errorf("stopped after %d of %d runs: %w (kvwire run --resume %s continues when the cause is removed)", len(e.Rows), len(e.Runs), err, e.Dir)
 	}
 	return err
 }
@@ -283,7 +283,7 @@ func linkLatest(dir string) error {
 	}
 	link := filepath.Join(parent, "latest")
 	if st, err := os.Lstat(link); err == nil && st.Mode()&os.ModeSymlink == 0 {
-		return fmt.Errorf("%s is not a link and was left alone", link)
+		return fmt.Errorf("%s is not a link, and was not changed", link)
 	}
 	part := fmt.Sprintf("%s.%d.new", link, os.Getpid())
 	if err := os.Symlink(name, part); err != nil {

@@ -209,7 +209,7 @@ func TestAQuestionIsNarrowOnceItsIntervalsAre(t *testing.T) {
 	}
 }
 
-// What is kept after something was forgotten is in the files, too: slices.csv is another file then.
+// A generation that is kept after another was forgotten is in the files, too, although slices.csv is a new file then.
 func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	any := func(value string) (string, error) { return value, nil }
 	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\n"), experiment.Flags{"transport": {Parse: any}})
@@ -224,7 +224,7 @@ func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	}
 	id := func(generation int) string { return r.Plan.RunID(experiment.Run{Generation: generation, Cell: 0}) }
 	for g := 1; g <= 3; g++ {
-		// A process of the generation failed: what there is of it goes, and what was kept stays.
+		// A process of the generation failed: the parts of this generation are dropped, and the generations before it stay.
 		if err := k.Forget([]string{id(g), id(1)}[:1+min(g-1, 1)]); err != nil {
 			t.Fatal(err)
 		}
@@ -425,7 +425,7 @@ func TestAReplacementThatACrashInterruptedIsFinished(t *testing.T) {
 	}
 }
 
-// A look counts the generations before it, and none that an interrupted run has kept behind it.
+// A look uses the generations before it, and no later ones that an interrupted run has kept.
 func TestALookIsOverTheFirstGenerations(t *testing.T) {
 	f := newTestFolder(t, 24, 0.03)
 	k := openKeeper(t, f)

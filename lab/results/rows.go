@@ -83,7 +83,7 @@ func (r *Rows) LostSlices(string) string { return "" }
 
 // factorColumns are the columns by which rows without an experiment are distinguished.
 var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
-	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
+	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "value_sizes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
 // combine combines rows with the same factors, and labels them by the factors that differ; one that follows from others is left out. generations is the largest number of rows with
@@ -153,7 +153,7 @@ func ReadyForRow(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// AppendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
+// AppendRow adds a row to the runs.csv of a folder that may have one, and writes env.json there. The caller has the folder's lock.
 func AppendRow(dir string, row *report.Row, env report.Env) error {
 	name := filepath.Join(dir, lab.RowsFile)
 	rows, err := report.ReadRows(name)

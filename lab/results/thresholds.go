@@ -36,7 +36,7 @@ func boundsOf(t *experiment.Threshold, rate func(text string) (float64, error)) 
 			var d time.Duration
 			d, err = time.ParseDuration(x.text)
 			if *x.to = float64(d); err == nil && d < 0 {
-				err = fmt.Errorf("%q: 0 or above", x.text)
+				err = fmt.Errorf("%q must be 0 or above", x.text)
 			}
 		}
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/kvwire/kvwire/lab/results"
 )
 
-// splitVM removes the value of --vm from the words beside the flags. Two of the words may be its value and an experiment, in any order.
+// splitVM removes the value of --vm from the arguments that are no flags. Two of the words may be its value and an experiment, in any order.
 func splitVM(words []string) (vm string, rest []string, err error) {
 	for i, w := range words {
 		if w != "one" && w != "two" {
@@ -22,7 +22,7 @@ func splitVM(words []string) (vm string, rest []string, err error) {
 		switch len(words) {
 		case 1:
 			if _, err := experiment.Find(w); err != nil {
-				return "", nil, exit.Usagef("--vm=%s of which experiment? (kvwire run --vm=%s NAME)", w, w)
+				return "", nil, exit.Usagef("--vm=%s needs the name of an experiment (kvwire run --vm=%s NAME)", w, w)
 			}
 		case 2:
 			return w, []string{words[1-i]}, nil
@@ -39,7 +39,7 @@ func (p *Program) runInGuest(x *experiment.Experiment, o *Options, settings lab.
 	case o.ServerAt != "":
 		return exit.Usagef("--vm has its servers in guests: leave --server-at out")
 	case o.KeepData:
-		return exit.Usagef("--vm: what a guest has loaded goes with it: leave --keep-data out")
+		return exit.Usagef("--vm: the data of a guest are deleted with it: leave --keep-data out")
 	case fleet.InGuest():
 		return exit.Usagef("--vm: this is a guest already: leave --vm out")
 	}

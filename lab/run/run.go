@@ -27,7 +27,7 @@ type Options struct {
 
 	Experiment string // a name, a folder or a file
 	OutputDir  string // "": results/NAME-TIME
-	Resume     string // a folder of results to go on with; "": a new one
+	Resume     string // a folder of results to continue; "": a new one
 	VM         string // "": here; one: in a guest; two: in two, client and servers apart
 
 	ServerAt string // the kvwire host that starts the servers; "": none
@@ -38,7 +38,7 @@ type Options struct {
 	KeepData, JSON   bool
 }
 
-// SetArguments sets the experiment from the arguments beside the flags.
+// SetArguments sets the experiment from the arguments that are no flags.
 func (o *Options) SetArguments(words []string) (err error) {
 	if len(words) == 0 && o.Resume != "" {
 		o.Experiment = filepath.Join(o.Resume, lab.ExperimentCopy)
@@ -50,7 +50,7 @@ func (o *Options) SetArguments(words []string) (err error) {
 		}
 	}
 	if len(words) != 1 || o.Resume != "" {
-		return exit.Usagef("run takes one experiment: a folder, a file, or a name under experiments/ (with --resume: none)")
+		return exit.Usagef("run needs one experiment: a folder, a file, or a name under experiments/ (with --resume: none)")
 	}
 	o.Experiment = words[0]
 	return nil
@@ -59,14 +59,14 @@ func (o *Options) SetArguments(words []string) (err error) {
 // check returns an error for flags that contradict each other.
 func (o *Options) check() error {
 	if o.Resume != "" && (o.VM != "" || o.OutputDir != "") {
-		return exit.Usagef("--resume goes on in its own folder: leave out --vm and --output-dir")
+		return exit.Usagef("--resume continues in its own folder: leave out --vm and --output-dir")
 	}
 	if err := o.checkLaunch(); err != nil {
 		return err
 	}
 	if o.Resume != "" && len(o.Planned) > 0 {
 		name, _, _ := strings.Cut(o.Planned[0], "=")
-		return exit.Usagef("--resume goes on as planned when its folder was made: leave out %s", name)
+		return exit.Usagef("--resume continues as planned when its folder was made: leave out %s", name)
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (o *Options) checkLaunch() error {
 	}
 	switch {
 	case o.Resume != "":
-		return exit.Usagef("--resume goes on with the launchers that %s was begun with: leave them out", o.Resume)
+		return exit.Usagef("--resume continues with the launchers with which %s was begun: leave them out", o.Resume)
 	case o.VM != "":
 		return exit.Usagef("--vm has its processes in guests: leave --server-launch and --client-launch out")
 	case o.ServerAt != "":
@@ -137,7 +137,7 @@ func (p *Program) execute(ctx context.Context, x *experiment.Experiment, o *Opti
 	if err != nil {
 		return err
 	}
-	p.Inputs = lab.Inputs{Dir: e.Dir, Copies: e.Plan.Inputs} // runs read the copies, which nobody changes meanwhile
+	p.Inputs = lab.Inputs{Dir: e.Dir, Copies: e.Plan.Inputs} // runs read the copies, which do not change meanwhile
 	exec.Dir, exec.Log, exec.Inputs = e.Dir, e.Log, p.Inputs
 	exec.Data = lab.DataSets{Dir: p.dataFolder(&e.Plan), Keep: o.KeepData, Copy: store.Copy}
 	display := lab.NewDisplay(terminal.Stderr(), x, e.Log)
@@ -202,14 +202,14 @@ func finish(e *results.Execution, exec *fleet.Exec, asJSON bool, claims int, out
 	case err != nil:
 		return err
 	case e.Cut:
-		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(e.Rows), len(e.Runs), e.Dir)
+		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s continues)", len(e.Rows), len(e.Runs), e.Dir)
 	case exec.Wrong.Load() > 0:
 		return exit.With(exit.Wrong, fmt.Errorf("%d processes read wrong data: see %s", exec.Wrong.Load(), log))
 	case e.Failed() > 0:
 		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", e.Failed(), len(e.Runs), log, e.Dir)
 	}
 	if missed := e.MissedThresholds(found.Questions); len(missed) > 0 {
-		return exit.With(exit.Missed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  ")))
+		return exit.With(exit.Missed, fmt.Errorf("missed thresholds: %d\n  %s", len(missed), strings.Join(missed, "\n  ")))
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func pairedMiss(d []float64, miss float64) (Effect, error) {
 	}
 	for _, v := range d {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return Effect{}, fmt.Errorf("stats: a difference of %v", v)
+			return Effect{}, fmt.Errorf("stats: the difference %v is not a finite number", v)
 		}
 	}
 	w := walsh(d)
@@ -193,7 +193,7 @@ func signedRankP(d []float64) float64 {
 	return min(1, 2*tail)
 }
 
-// Independent gives the effect of b beside a where nothing pairs them: the shift from a to b. Estimate and interval are those of
+// Independent returns the effect of b compared with a, for unpaired values: the shift from a to b. Estimate and interval are those of
 // Hodges and Lehmann for two samples (the median of all differences), inverted from the rank-sum test of Wilcoxon (1945) and
 // Mann and Whitney (1947), whose distribution is computed for the ranks that there are. N is the smaller sample's size.
 func Independent(a, b []float64, level float64) (Effect, error) {
@@ -210,7 +210,7 @@ func Independent(a, b []float64, level float64) (Effect, error) {
 	for _, x := range a {
 		for _, y := range b {
 			if v := y - x; math.IsNaN(v) || math.IsInf(v, 0) {
-				return Effect{}, fmt.Errorf("stats: a difference of %v", v)
+				return Effect{}, fmt.Errorf("stats: the difference %v is not a finite number", v)
 			}
 			d = append(d, y-x)
 		}

@@ -186,7 +186,7 @@ func TestIntervalsOfTooFewPairsHaveTheirLevel(t *testing.T) {
 	}
 }
 
-func TestPairedRefusesWhatIsNoMeasurement(t *testing.T) {
+func TestPairedRefusesInvalidValues(t *testing.T) {
 	for _, d := range [][]float64{nil, {math.NaN()}, {1, math.Inf(1)}, make([]float64, PairsMax+1)} {
 		if _, err := Paired(d, 0.95); err == nil {
 			t.Errorf("%d differences are taken", len(d))
@@ -289,7 +289,7 @@ func TestIndependentPIsThatOfAllChoicesTiesToo(t *testing.T) {
 	}
 }
 
-func TestIndependentRefusesWhatIsNoMeasurement(t *testing.T) {
+func TestIndependentRefusesInvalidValues(t *testing.T) {
 	for _, c := range [][2][]float64{{nil, {1}}, {{1}, nil}, {{math.NaN()}, {1}}, {{1}, {math.Inf(1)}}, {make([]float64, 150), make([]float64, 51)}} {
 		if _, err := Independent(c[0], c[1], 0.95); err == nil {
 			t.Errorf("samples of %d and %d are taken", len(c[0]), len(c[1]))

@@ -141,7 +141,7 @@ func TestSharesOfAFamily(t *testing.T) {
 	}
 }
 
-func TestJudgeFamilyRefusesWhatIsNoQuestion(t *testing.T) {
+func TestJudgeFamilyRefusesInvalidOptions(t *testing.T) {
 	for _, c := range []struct{ alpha, matters float64 }{{0, 0.03}, {1, 0.03}, {0.05, 0}, {0.05, 1}, {math.NaN(), 0.03}} {
 		if _, err := JudgeFamily([][]float64{{1}}, c.alpha, c.matters); err == nil {
 			t.Errorf("an error of %v and a difference of %v are taken", c.alpha, c.matters)

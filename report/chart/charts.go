@@ -51,10 +51,10 @@ type Group struct {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) && v > 0 }
 
-// labelRoom is the widest label beside its mark. If one is wider, all stand above their marks, in as many lines as they need.
+// labelRoom is the widest label to the left of its mark. If one is wider, all are above their marks, in as many lines as they need.
 const labelRoom = 130.0
 
-// place finds the left end of an axis beside which the labels stand. Its second result reports that they stand above their marks.
+// place returns the left end of an axis with labels to its left. The second result reports that the labels are above their marks.
 func place(rows []Series) (left float64, above bool) {
 	left = 40
 	for _, r := range rows {

@@ -105,16 +105,20 @@ func wrap(text string, size, width float64) (lines []string) {
 	return append(lines, line)
 }
 
-// A ruler measures texts. fpdf's fonts belong to one document and one goroutine.
-var ruler = struct {
+// A ruler measures texts. fpdf's fonts belong to one document and one goroutine. It is made on first use: reading the fonts takes 6 ms, and
+// most commands draw nothing.
+var ruler struct {
 	sync.Mutex
 	*fpdf.Fpdf
-}{Fpdf: document(100, 100)}
+}
 
 // textWidth is the room for a text, with some for fonts that a browser has instead.
 func textWidth(text string, size float64) float64 {
 	ruler.Lock()
 	defer ruler.Unlock()
+	if ruler.Fpdf == nil {
+		ruler.Fpdf = document(100, 100)
+	}
 	ruler.SetFont("sans", "", size)
 	return fontSlack * ruler.GetStringWidth(text)
 }

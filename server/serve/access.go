@@ -12,12 +12,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Access is who may connect to a server, and its certificate: flags, and what they name.
+// Access has the clients that may connect to a server, and its certificate: flags, and the content of the files that they name.
 type Access struct {
 	file, certificate, key string // --auth-file, --tls-cert, --tls-key
 	insecure               bool
 
-	list *access.List // nil: anybody
+	list *access.List // nil: all clients
 	tls  *tls.Config  // nil: no encryption
 }
 
@@ -25,8 +25,8 @@ type Access struct {
 func (a *Access) Bind(set *pflag.FlagSet) {
 	set.StringVar(&a.certificate, "tls-cert", "", "tcp: accept TLS 1.3 only, with the certificate in this file (PEM, followed by intermediate certificates)")
 	set.StringVar(&a.key, "tls-key", "", "its key (PEM), in a file that is its owner's alone (chmod 600)")
-	set.StringVar(&a.file, "auth-file", "", "who may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
-	a.BindInsecure(set, "let anybody connect who reaches --listen, also from other machines; with --auth-file, this applies to --metrics only")
+	set.StringVar(&a.file, "auth-file", "", "the clients that may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
+	a.BindInsecure(set, "allow all clients that reach --listen, also from other machines; with --auth-file, this applies to --metrics only")
 }
 
 // BindInsecure adds the flag insecure.
@@ -34,7 +34,7 @@ func (a *Access) BindInsecure(set *pflag.FlagSet, help string) {
 	set.BoolVar(&a.insecure, "insecure", false, help)
 }
 
-// Insecure reports whether the user lets anybody connect.
+// Insecure reports whether the user allows all clients.
 func (a *Access) Insecure() bool { return a.insecure }
 
 // readCertificate reads the server's certificate. Call it before Plan, since TLS needs another engine.
@@ -58,7 +58,7 @@ func (s *Settings) readCertificate() (err error) {
 	return exit.With(exit.Usage, err)
 }
 
-// readAccess reads who may connect. If anybody may, listen must be on loopback or a unix socket, unless the user gave --insecure. So must the metrics port, which
+// readAccess reads the list of clients that may connect. If all may, listen must be on loopback or a unix socket, unless the user gave --insecure. So must the metrics port, which
 // has no authentication.
 func (s *Settings) readAccess(listen string) (err error) {
 	a := &s.Access
@@ -68,9 +68,9 @@ func (s *Settings) readAccess(listen string) (err error) {
 	}
 	switch {
 	case open && !a.insecure:
-		return exit.Usagef("--metrics %s is reached from other machines, and nobody is asked there who they are: let in anybody, with --insecure, or keep it on loopback (ssh -L brings it elsewhere)", s.Metrics)
+		return exit.Usagef("--metrics %s can be reached from other machines, and has no authentication: allow all clients (--insecure), or use an address of loopback (ssh -L forwards it)", s.Metrics)
 	case a.insecure && a.file != "" && !open:
-		return exit.Usagef("--insecure lets anybody connect, and --auth-file does not: give one of them")
+		return exit.Usagef("--insecure allows all clients, and --auth-file only those in the file: give one of them")
 	case a.file != "":
 		a.list, err = access.ReadFile(a.file)
 	case !a.insecure:
@@ -80,14 +80,14 @@ func (s *Settings) readAccess(listen string) (err error) {
 	if err != nil || a.list != nil {
 		return err
 	}
-	return a.CheckOpen(listen, "name who may connect, with --auth-file, or let in anybody, with --insecure")
+	return a.CheckOpen(listen, "name the clients that may connect (--auth-file), or allow all clients (--insecure)")
 }
 
 // CheckOpen returns an error, with the remedy, for an address that other machines reach, unless the user gave --insecure.
 func (a *Access) CheckOpen(listen, remedy string) error {
 	open, err := socket.Reachable(listen)
 	if err == nil && open && !a.insecure {
-		err = exit.Usagef("--listen %s is reached from other machines: %s", listen, remedy)
+		err = exit.Usagef("--listen %s can be reached from other machines: %s", listen, remedy)
 	}
 	return err
 }

@@ -95,7 +95,7 @@ func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	return c
 }
 
-// checkAccess adds who may connect.
+// checkAccess adds the line on which clients may connect.
 func (s *Settings) checkAccess(c *findings, listen string) {
 	err := s.readAccess(listen)
 	_, local := socket.UnixPath(listen)
@@ -143,7 +143,7 @@ func (s *Settings) canListen(n *server.Network, addr string) error {
 		return socket.CheckUnix(path)
 	}
 	sockets := s.TCP.Options().Sockets
-	sockets.ReusePort = false // as a server's first listener: nobody else may have the port
+	sockets.ReusePort = false // as a server's first listener: no other socket may have the port
 	fd, _, err := socket.Listen(addr, sockets)
 	if err == nil {
 		_ = unix.Close(fd)

@@ -52,9 +52,9 @@ func pingPong() probe.Report {
 		if caps, err := rdma.QueryCaps(c, rdma.Options{}); err == nil {
 			f.Why += fmt.Sprintf("; it makes queue pairs of the kinds %s, and kvwire uses RC", strings.Join(caps.Kinds, ", "))
 			if caps.MemoryWindows {
-				f.Why += "; with memory windows of type 2B, which keep connections of --rdma-verb write apart"
+				f.Why += "; with memory windows of type 2B, which keep connections of --rdma-verb write and write-poll apart"
 			} else {
-				f.Why += "; without memory windows of type 2B: connections of --rdma-verb write are not kept apart (SECURITY.md)"
+				f.Why += "; without memory windows of type 2B: connections of --rdma-verb write and write-poll are not kept apart (SECURITY.md)"
 			}
 		}
 	case errors.As(err, &refusal):

@@ -21,7 +21,7 @@ func (s *Settings) ChooseEngine() {
 	}
 	if err := probe.Uring(probe.Local()).Err(); err != nil {
 		s.Store.Engine = store.EnginePool
-		poolLogged.Do(func() { s.log().Warn("the disk engine is pool", "reason", err) })
+		poolLogged.Do(func() { s.log().Warn("io_uring does not work here: the disk engine is pool", "reason", err) })
 	}
 }
 

@@ -49,7 +49,7 @@ type Progress interface {
 // BindFactors adds the factors of a server to the flags.
 func (s *Settings) BindFactors(set *pflag.FlagSet) {
 	t := slices.Clone(factor.All)
-	t.Find("value-bytes").Help = "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken"
+	t.Find("value-bytes").Help = "size of the values that the null backend answers with; values of up to 1 MiB, or of this size if it is larger, are accepted"
 	t.Find("scan-items").Help = "scans of that many such values fit an answer"
 	t.Bind(set, s.Values, factor.Any(factor.Server))
 }
@@ -130,7 +130,7 @@ func (s *Settings) Start() (*server.Server, error) {
 	}
 	c := server.Config{Network: n.Transport(s.Values, s.Access.tls, nil), Plan: plan, Listen: cmp.Or(s.Listen, "127.0.0.1:0"), Options: s.options(), Flags: s.ServerTexts(), Log: s.log()}
 	if found, enough := s.memory(&plan); !enough {
-		c.Log.Warn("memory", "found", found)
+		c.Log.Warn("the server may need more memory than there is", "found", found)
 	}
 	if n.Name == "rdma" && !s.RDMA.Modelled() {
 		if _, err := s.pinned(probe.Local(), &plan); err != nil {

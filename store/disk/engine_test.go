@@ -262,7 +262,7 @@ func TestEngineReadsWhatItWrote(t *testing.T) {
 		for _, durable := range []bool{false, true} {
 			s.o.Durable = durable
 			b := newTestEngine(t, s, 0, 1)
-			rng := rand.New(rand.NewPCG(1, 5))
+			rng, data := rand.New(rand.NewPCG(1, 5)), rand.NewChaCha8([32]byte{5})
 			for range rounds(10) {
 				var writes, reads []io
 				for n := 0; n < bedPages; {
@@ -270,9 +270,7 @@ func TestEngineReadsWhatItWrote(t *testing.T) {
 					writes, reads = append(writes, b.pages(Write, n, count)), append(reads, b.pages(Read, n, count))
 					n += count
 				}
-				for i := range b.mem.Bytes() {
-					b.mem.Bytes()[i] = byte(rng.Uint32())
-				}
+				_, _ = data.Read(b.mem.Bytes())
 				want := bytes.Clone(b.mem.Bytes())
 				b.mustDo(writes...)
 				clear(b.mem.Bytes())
@@ -384,7 +382,7 @@ func TestEngineLosesNoWakeUp(t *testing.T) {
 func TestEngineClosesInOrder(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
 		before := runtime.NumGoroutine()
-		for range 5 {
+		for range max(rounds(5), 2) {
 			b := newTestEngine(t, s, 0, 1)
 			var ended atomic.Int32
 			if err := b.l.Call(func() {

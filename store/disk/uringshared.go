@@ -209,7 +209,7 @@ func (u *uringShared) Open(id loop.MemberID, fds []int, bufs [][]byte) error {
 			return err
 		}
 		if err := e.shared.r.Reserve(u.o.Shards*len(bufs), u.o.Shards*len(fds)); err != nil {
-			u.o.Log.Warn("not registered with the shared ring", "reason", err) // each partition also logs a warning
+			u.o.Log.Warn("the shared ring has no places for registered memory and files: reads and writes cost more", "reason", err) // each partition also logs a warning
 		}
 		return nil
 	})

@@ -96,7 +96,7 @@ func BenchmarkIndexInsert(b *testing.B) {
 	}
 }
 
-// BenchmarkIndexLoad is per key: for adding and sorting, which a recovery does beside reading, and for the rest.
+// BenchmarkIndexLoad measures the time per key: for adding and sorting, which a recovery does while it reads, and for the rest.
 func BenchmarkIndexLoad(b *testing.B) {
 	for _, n := range indexSizes() {
 		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
@@ -127,8 +127,8 @@ func BenchmarkIndexLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkIndexGC is a full collection beside an index, and beside none: how long it takes, and for how long the
-// world stood still for it. The longest stop is that of a thread which had lost its core, if others want it.
+// BenchmarkIndexGC measures a full garbage collection with an index and with none: its duration, and how long the world was
+// stopped. The longest stop is often due to a thread that had lost its core to other processes.
 func BenchmarkIndexGC(b *testing.B) {
 	for _, n := range append([]int{0}, indexSizes()...) {
 		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {

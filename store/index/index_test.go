@@ -129,7 +129,7 @@ func compareIndex(t *testing.T, x *Index, want map[string]uint32, from string) {
 	}
 }
 
-// checkIndex looks at each node: what it caches, what it skips, and what belongs below it.
+// checkIndex checks each node: the bytes that it caches, the prefix that it skips, and its children.
 func checkIndex(t *testing.T, x *Index) {
 	t.Helper()
 	if x.n == 0 {
@@ -254,7 +254,7 @@ func changeLoaded(t *testing.T, x *Index, want map[string]uint32, key func(*rand
 	checkIndex(t, x)
 }
 
-// TestIndexMemory: a key takes 22 B beyond its own bytes, in whatever order keys came.
+// TestIndexMemory: a key takes at most 22 B beyond its own bytes, in whatever order keys are inserted.
 func TestIndexMemory(t *testing.T) {
 	const n, most = 200_000, 22.0
 	x, loaded := New(), New()

@@ -133,14 +133,14 @@ func Parse(text []byte) (*List, error) {
 func parseLine(line string) (e Entry, err error) {
 	words := strings.Fields(line)
 	if len(words) != 3 {
-		return e, fmt.Errorf("%d words: NAME rw|ro SECRET", len(words))
+		return e, fmt.Errorf("%d words: it must be NAME rw|ro SECRET", len(words))
 	}
 	e = Entry{Name: words[0], ReadOnly: words[1] == "ro", Secret: words[2]}
 	switch {
 	case len(e.Name) > NameBytesMax || strings.ContainsFunc(e.Name, func(c rune) bool { return c <= ' ' || c > '~' || c == ':' || c == '@' }):
-		return e, fmt.Errorf("a name is 1 to %d ASCII letters, digits and signs, without : and @", NameBytesMax)
+		return e, fmt.Errorf("the name must be 1 to %d ASCII letters, digits and signs, without : and @", NameBytesMax)
 	case !e.ReadOnly && words[1] != "rw":
-		return e, fmt.Errorf("the second word is rw (may change what is stored) or ro (may read it)")
+		return e, fmt.Errorf("the second word must be rw (the client may change data) or ro (it may only read)")
 	case len(e.Secret) < SecretMin || len(e.Secret) > SecretMax:
 		return e, fmt.Errorf("a secret of %d bytes: %d to %d (openssl rand -hex 16)", len(e.Secret), SecretMin, SecretMax)
 	}

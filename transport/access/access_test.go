@@ -30,8 +30,8 @@ func TestParse(t *testing.T) {
 		"another right":           {"ann wo " + secret, "", "line 1: the second word"},
 		"a short secret":          {"ann rw 0123456789abcde", "", "15 bytes: 16 to 64"},
 		"a long secret":           {"ann rw " + strings.Repeat("x", 65), "", "65 bytes"},
-		"a name with a colon":     {"a:b rw " + secret, "", "line 1: a name is"},
-		"a name of 65 bytes":      {strings.Repeat("n", 65) + " rw " + secret, "", "line 1: a name is"},
+		"a name with a colon":     {"a:b rw " + secret, "", "line 1: the name must be"},
+		"a name of 65 bytes":      {strings.Repeat("n", 65) + " rw " + secret, "", "line 1: the name must be"},
 		"a name twice":            {"ann rw " + secret + "\n#\nann ro " + secret, "", "line 3: line 1 has the same name"},
 		"too much":                {strings.Repeat("#", FileBytesMax+1), "", "more than 64 KiB"},
 		"too many": {func() (s string) {
@@ -65,7 +65,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestReadFileWantsItForItself(t *testing.T) {
+func TestReadFileRefusesAFileThatOthersCanRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "auth")
 	if err := os.WriteFile(file, []byte("ann ro "+secret), 0o600); err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestCertificatesOfRuns(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	// A run on hosts whose clocks differ by hours.
+	// Certificates of a run on hosts whose clocks differ by hours.
 	for _, at := range []time.Duration{-20 * time.Hour, 0, 29 * 24 * time.Hour} {
 		if _, err := server.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs, DNSName: RunName, CurrentTime: time.Now().Add(at)}); err != nil {
 			t.Errorf("%v from now: %v", at, err)

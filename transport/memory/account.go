@@ -26,7 +26,7 @@ type Order interface {
 	HoldsArguments() bool // reports whether its arguments have a block. When they got it, there was room for the command, too
 }
 
-// State is what an account waits for. Account.move alone changes it.
+// State is what an account waits for. Account.updateState alone changes it, and Close.
 type State uint8
 
 const (
@@ -271,7 +271,7 @@ func (a *Account) messageShare(n int) int {
 	return a.share(n) + n
 }
 
-// updateState sets the account's state to what it waits for now, and moves it to the heap of that state. While the pool tries the account (Pool.trying), its state stays
+// updateState sets the account's state to what it waits for now, and moves it to the heap of that state. While the pool tries the account (Pool.retrying), its state stays
 // as it is; requeue then calls updateState.
 func (a *Account) updateState() {
 	p := a.pool

@@ -161,7 +161,7 @@ func TestGreedyConnectionsLeaveAShare(t *testing.T) {
 	}
 }
 
-// One account goes through all states: an answer waits for the peer, then for memory; what comes waits for memory; the connection ends.
+// One account goes through all states: an answer waits for the peer, then for memory; a message waits for memory; the connection ends.
 func TestStatesOfAnAccount(t *testing.T) {
 	b := newBench(t)
 	c := b.conn("c")
@@ -231,7 +231,7 @@ func TestStatesOfAnAccount(t *testing.T) {
 }
 
 // Of connections that wait for each other, the one with the smallest need gets a block, unless its peer has answers to read, or memory was freed.
-func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
+func TestUnblockEndsADeadlock(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		unsent, gave bool
@@ -265,7 +265,7 @@ func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 	}
 }
 
-// Answers wait in their order where there is one, and as they came where there is none.
+// Answers wait in the order of their requests if there is one, and otherwise in the order of arrival.
 func TestAnswersWaitInTheirOrder(t *testing.T) {
 	b := newBench(t)
 	c := b.conn("c")
@@ -283,7 +283,7 @@ func TestAnswersWaitInTheirOrder(t *testing.T) {
 
 // On a connection that answers in order, the next answer may begin whatever is unsent, once the peer has received all before it; and a command leaves memory for
 // the answers that it has to wait for.
-func TestWhatOrderChanges(t *testing.T) {
+func TestConnectionsThatAnswerInOrder(t *testing.T) {
 	b := newBench(t)
 	c := b.conn("c")
 	c.SetOrder(c)

@@ -102,7 +102,7 @@ func listenUnix(path string) (fd int, file *File, err error) {
 		}
 	}()
 	if err := unix.Fchmod(fd, 0o600); err != nil {
-		return fd, nil, fmt.Errorf("set its mode: %w", err)
+		return fd, nil, fmt.Errorf("set the mode of the socket: %w", err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return fd, nil, fmt.Errorf("%w (is it a path in a folder that you may write?)", err)

@@ -59,7 +59,7 @@ func TestASocketFileIsItsOwnersAloneWhateverTheUmask(t *testing.T) {
 	}
 }
 
-func TestWhatIsInTheWayOfASocket(t *testing.T) {
+func TestOnlyADeadServersFileIsReplaced(t *testing.T) {
 	for name, c := range map[string]struct {
 		put  func(t *testing.T, path string)
 		says string // "": it is replaced
@@ -120,7 +120,7 @@ func live(t *testing.T, network, path string) {
 	t.Cleanup(func() { _ = l.Close() })
 }
 
-func TestPathsThatNoSocketCanHave(t *testing.T) {
+func TestInvalidSocketPathsAreRefused(t *testing.T) {
 	for path, says := range map[string]string{
 		"": "the path is empty", "@abstract": "abstract sockets are not supported", "folder/": "names a folder", "a\x00b": "no byte 0",
 		strings.Repeat("x", unixPathMax+1): "has 108 bytes, and a socket's path at most 107",

@@ -14,7 +14,7 @@ import (
 
 // Unread answers stop the reading of values: a peer that requests much and reads nothing has two large answers begun, and not as many as it may have
 // requests under way. A peer that reads gets all.
-func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
+func TestUnsentAnswersAreBounded(t *testing.T) {
 	const times, bytesEach = 100, 1 << 20
 	value := bytes.Repeat([]byte("v"), bytesEach)
 	gets := func(p *peer) (rest []byte) {
@@ -48,7 +48,7 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 			p := acceptPeer(t, value, transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 			rest := c.do(p)
 			look := func() { p.look(func(_ *Server, err error) { t.Error(err) }) }
-			for range 5 { // nothing comes of time
+			for range 5 { // time alone changes nothing
 				look()
 			}
 			var held int
@@ -107,7 +107,7 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 }
 
 // A command's parts are answered in order. The length of a large part may become known after later parts have used all of the bound on unsent answers.
-func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
+func TestTheNextAnswerDoesNotWaitForLaterOnes(t *testing.T) {
 	p := acceptPeer(t, bytes.Repeat([]byte("v"), 1<<20), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.receive([]byte("GET warm\r\n"))
 	p.drain()
@@ -128,9 +128,9 @@ func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
 	}
 }
 
-// A client may send a whole pipeline before it reads: commands with values are received behind answers that wait for it. Where memory is short, they are not: it
-// would be with clients that read nothing.
-func TestCommandsAreReceivedBehindAnswersThatWaitForTheirPeer(t *testing.T) {
+// A client may send a whole pipeline before it reads: commands with values are received while earlier answers wait for the client. If memory is short they are not,
+// because clients that read nothing would hold it.
+func TestCommandsAreReceivedWhileAnswersWaitForThePeer(t *testing.T) {
 	value := strings.Repeat("v", 1<<20)
 	pipeline := strings.Repeat("GET k\r\n", 10) + strings.Repeat(text("SET", "another", value), 10)
 	for _, c := range []struct {

@@ -23,7 +23,7 @@ func (p *peer) age(d time.Duration) {
 	}
 }
 
-// lives is how long the connection lives by that clock, when the loop looks at the deadlines only when it is woken for it, and how often it does.
+// lives returns how long the connection exists by that clock, and how often the loop checks the deadlines: only when it is woken for that.
 func (p *peer) lives(atMost time.Duration) (lived time.Duration, looks int) {
 	p.t.Helper()
 	for ended := false; !ended; looks++ {
@@ -53,7 +53,7 @@ func (p *peer) lives(atMost time.Duration) (lived time.Duration, looks int) {
 }
 
 // A connection that misses a deadline ends at most a tenth later, whenever the loop checks.
-func TestDeadlinesEndWhenTheySay(t *testing.T) {
+func TestDeadlinesEndOnTime(t *testing.T) {
 	const hello, stall, idle = 5 * time.Second, 30 * time.Second, 60 * time.Second
 	secrets := access.NewList(access.Entry{Name: "ann", Secret: "the secret of ann"})
 	half := frames(wire.Header{Op: kv.OpPut, KeyBytes: 1, ValueBytes: 100})[:wire.HeaderBytes+50]
@@ -113,7 +113,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 }
 
 // A refusal has its second, and no more, to arrive.
-func TestARefusalEndsWhenItsTimeIsOver(t *testing.T) {
+func TestARefusalHasADeadline(t *testing.T) {
 	p := acceptPeer(t, nil, transport.ServerOptions{}) // which is looked at after 250 ms
 	p.turn(func() { p.age(100 * time.Millisecond) })
 	p.receive((&wire.ClientHello{Version: wire.Version + 1, Depth: 4, Loop: wire.AnyLoop}).Append(nil))
@@ -132,8 +132,8 @@ func TestARefusalEndsWhenItsTimeIsOver(t *testing.T) {
 	}
 }
 
-// Thousands of deadlines, each at its own time, are looked at together.
-func TestStaggeredDeadlinesAreLookedAtTogether(t *testing.T) {
+// Thousands of deadlines, each at its own time, are checked together.
+func TestStaggeredDeadlinesAreCheckedTogether(t *testing.T) {
 	p := acceptPeer(t, nil, transport.ServerOptions{HelloMax: 5 * time.Second})
 	var all []*Server
 	p.turn(func() {

@@ -45,7 +45,7 @@ func (u *undeletable) Submit(r *kv.Request) {
 	u.l.Finish(r)
 }
 
-// FLUSHDB with a delete that fails ends with that error, and the connection goes on.
+// FLUSHDB with a failed delete ends with that error, and the connection stays open.
 func TestAFlushEndsWithTheErrorOfADelete(t *testing.T) {
 	for status, text := range map[kv.Status]string{kv.StatusNoSpace: "-OOM", kv.StatusIOError: "-ERR"} {
 		t.Run(status.String(), func(t *testing.T) {

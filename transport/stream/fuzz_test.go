@@ -118,7 +118,7 @@ func answering(f *testing.F) (*loop.Loop, *loop.Group) {
 	return g.Net()[0], g
 }
 
-// ended hears of requests that end.
+// ended counts requests that end.
 type ended struct{ done map[*kv.Request]int }
 
 func (b *ended) Complete(r *kv.Request) { b.done[r]++ }

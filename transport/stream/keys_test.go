@@ -15,7 +15,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// walked is a partition whose keys have the marks below their places: the first key the highest one. It has nothing else.
+// walked is a partition whose keys have descending positions: the first key has the highest. It supports only walks.
 type walked struct {
 	l     *loop.Loop
 	keys  []string
@@ -69,7 +69,7 @@ func newWalked(t *testing.T, keys []string) (*peer, *walked) {
 	return p, w
 }
 
-// answerTo has a command answered, by turns of the loop.
+// answerTo returns the answer to a command, after turns of the loop.
 func (p *peer) answerTo(command string, whole func(b []byte) bool) []byte {
 	p.t.Helper()
 	p.receive([]byte(command))
@@ -189,7 +189,7 @@ func TestKeysOfADeadConnectionHaveNoMemory(t *testing.T) {
 	}
 }
 
-// Each key comes, whatever there is between them.
+// RANDOMKEY returns each key at some time, with any gaps between the keys.
 func TestARandomKeyIsAnyKey(t *testing.T) {
 	const n = 100
 	keys := make([]string, n)
@@ -212,7 +212,7 @@ func TestARandomKeyIsAnyKey(t *testing.T) {
 	}
 }
 
-// A list has each connection that is there from its beginning to its end once, whoever goes and comes meanwhile.
+// A list has each connection that exists from its beginning to its end once, while others open and close.
 func TestAListHasEachConnectionOnce(t *testing.T) {
 	p, _ := newWalked(t, nil)
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -259,7 +259,7 @@ func TestAListHasEachConnectionOnce(t *testing.T) {
 }
 
 // The native frame can request only the first kinds of statistics, which have no addresses of other clients.
-func TestOfTheFrameNobodyHearsOfOthers(t *testing.T) {
+func TestNativeClientsGetNoListOfConnections(t *testing.T) {
 	p := newPeer(t, nil, 4)
 	p.turn(func() {
 		for what := range kv.StatsKinds {

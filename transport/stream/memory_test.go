@@ -18,7 +18,7 @@ import (
 // redis is the connection's protocol.
 func (p *peer) redis() *respServer { return p.srv.p.(*respServer) }
 
-// accounted says whether b lies in memory that is counted: a pool of the host's.
+// accounted reports whether b lies in counted memory: in a pool of the host.
 func (p *peer) accounted(b []byte) bool {
 	for _, in := range [][]byte{p.h.Pool.Arena().Bytes(), p.h.conns.Arena().Bytes()} {
 		from, at := reflect.ValueOf(in).Pointer(), reflect.ValueOf(b).Pointer()
@@ -29,7 +29,7 @@ func (p *peer) accounted(b []byte) bool {
 	return len(b) <= len(crlf) // which all answers share
 }
 
-// unaccounted is how many bytes wait to be sent, or to be told, that lie elsewhere.
+// unaccounted is the number of waiting bytes of answers that lie elsewhere.
 func (p *peer) unaccounted() (n int) {
 	p.turn(func() {
 		o := &p.srv.out
@@ -60,7 +60,7 @@ func text(words ...string) string {
 }
 
 // Whatever a client makes the server answer, the answer is in accounted memory until it is sent, and is then freed.
-func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
+func TestErrorsAndEchoesAreCounted(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	names := append([]string{"COMMAND", "INFO"}, strings.Fields(strings.Repeat("get unknown ", 30))...)
 	var items []byte
@@ -226,7 +226,7 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 }
 
 // Unauthenticated clients get no memory of the pool.
-func TestStrangersHaveFewArguments(t *testing.T) {
+func TestUnauthenticatedClientsHaveFewArguments(t *testing.T) {
 	secrets := access.NewList(access.Entry{Name: "ann", Secret: "the secret of ann"})
 	for _, command := range []string{text(append([]string{"AUTH"}, strings.Fields(strings.Repeat("k ", 100))...)...), "AUTH " + strings.Repeat("k ", 100) + "\r\n"} {
 		p := acceptPeer(t, nil, transport.ServerOptions{Access: secrets})

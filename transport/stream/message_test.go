@@ -86,7 +86,7 @@ func TestFramesInMessages(t *testing.T) {
 	}
 }
 
-// A message waits for memory as a whole from the first request on that has none, and goes on by itself.
+// From its first request without memory on, the whole message waits. It continues by itself when there is memory.
 func TestAMessageWaitsForMemory(t *testing.T) {
 	p := newMessagePeer(t, make([]byte, 1), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
 	p.h.O.Limits.MaxValueBytes = 1 << 20

@@ -69,7 +69,7 @@ func (p *nativeServer) receiveHello() error {
 	proves, guarded := c.hello.Requests(wire.FeatureAccess), c.h.O.Access != nil
 	switch want := int(c.hello.Loop); {
 	case c.hello.Version != wire.Version:
-		p.refuse(wire.RefusedVersion, fmt.Errorf("the client speaks version %d, the server %d", c.hello.Version, wire.Version))
+		p.refuse(wire.RefusedVersion, fmt.Errorf("the client has version %d of the protocol, the server %d", c.hello.Version, wire.Version))
 	case c.hello.Required&^wire.FeatureAccess != 0:
 		p.refuse(wire.RefusedFeature, fmt.Errorf("the client requires features %#x", c.hello.Required))
 	case c.hello.Required != 0 && !guarded:
@@ -126,7 +126,7 @@ func (p *nativeServer) grant() {
 	c := p.c
 	h := c.h
 	if want := int(c.hello.Loop); want != wire.AnyLoop && want >= h.Loops {
-		p.refuse(wire.RefusedLoop, fmt.Errorf("loop %d of %d", want, h.Loops))
+		p.refuse(wire.RefusedLoop, fmt.Errorf("the hello names loop %d, and the server has %d", want, h.Loops))
 		return
 	}
 	c.depth = min(int(c.hello.Depth), h.O.Depth)

@@ -90,7 +90,7 @@ func newPeer(t *testing.T, value []byte, depth uint16) *peer {
 	return p
 }
 
-// exchangeHellos says the hello, and takes the answer.
+// exchangeHellos sends the hello and receives the answer.
 func (p *peer) exchangeHellos(depth uint16) {
 	p.t.Helper()
 	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
@@ -239,7 +239,7 @@ func TestAPeerThatTookAllButOneByteMaySendAgain(t *testing.T) {
 }
 
 // A ring may complete the receive of a proof before the send of the challenge.
-func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
+func TestAProofMayComeBeforeTheChallengesSendCompletes(t *testing.T) {
 	ann := access.Entry{Name: "ann", Secret: "the secret of ann"}
 	p := acceptPeer(t, []byte("value"), transport.ServerOptions{Access: access.NewList(ann)})
 	hello := (&wire.ClientHello{Version: wire.Version, Required: wire.FeatureAccess, Depth: 4, Loop: wire.AnyLoop, Name: "ann"}).Append(nil)
@@ -314,7 +314,7 @@ func TestOneSendIsBounded(t *testing.T) {
 
 // A peer that always reads something never stalls. It is still closed, with a reason, if others wait for memory that it holds and it
 // reads no complete answer in 2 StallMax. The others' requests succeed.
-func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
+func TestASlowReaderIsClosedWhenOthersNeedItsMemory(t *testing.T) {
 	slow := newPeer(t, make([]byte, 1<<20), 16)
 	slow.turn(func() { slow.h.O.StallMax = 500 * time.Millisecond })
 	for id := range uint64(10) {
@@ -358,7 +358,7 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 // waiting is how many requests wait for memory, or for the peer. On the loop.
 func (p *peer) waiting() int { return p.srv.busy - len(p.by.came) }
 
-// look is a look at the deadlines.
+// look checks the deadlines.
 func (p *peer) look(late func(*Server, error)) {
 	p.turn(func() {
 		p.h.Resume()
@@ -368,7 +368,7 @@ func (p *peer) look(late func(*Server, error)) {
 	p.turn(func() {})
 }
 
-// drain takes all answers, and gives them.
+// drain receives and returns all answers.
 func (p *peer) drain() (out []byte) {
 	for {
 		b := p.gather()
@@ -382,7 +382,7 @@ func (p *peer) drain() (out []byte) {
 	}
 }
 
-// leaveFree takes all of the pool but n bytes, until the test's end.
+// leaveFree allocates all of the pool except n bytes, until the test ends.
 func (p *peer) leaveFree(n int) {
 	var taken [][]byte
 	p.turn(func() {
@@ -405,8 +405,8 @@ func (p *peer) leaveFree(n int) {
 	})
 }
 
-// When connections wait for memory, and none comes back, what there is goes to one that waits for nothing else: not to one whose peer has answers to read.
-func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
+// When connections wait and no memory is freed, the free memory goes to a connection that waits for memory alone, not to one whose peer has unread answers.
+func TestTheLastMemoryIsNotForAPeerThatDoesNotRead(t *testing.T) {
 	idle := acceptPeer(t, make([]byte, 1<<20), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
 	idle.exchangeHellos(4)
 	for id := range uint64(3) {
@@ -453,7 +453,7 @@ func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
 }
 
 // A pipeline of tiny commands is executed in several turns: a bounded number of commands in each, whatever is in the buffer, and all in the end.
-func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
+func TestAPipelineOfTinyCommandsIsCutIntoTurns(t *testing.T) {
 	for _, c := range []struct {
 		command, answer string
 		each            int // commands for an answer
@@ -491,7 +491,7 @@ func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
 }
 
 // The reason of a refusal appears once: the client adds that it was refused, and the code.
-func TestARefusalOfTheTransportIsSaidOnce(t *testing.T) {
+func TestARefusalOfTheTransportStatesItsReasonOnce(t *testing.T) {
 	p := acceptPeer(t, nil, transport.ServerOptions{Depth: 4})
 	p.turn(func() {
 		p.h.Grant = func(*Server) ([]byte, error) {

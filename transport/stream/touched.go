@@ -9,7 +9,7 @@ type Touched[T any] struct {
 	staged uint64 // the turn of the last Stage
 }
 
-// Add adds a connection, unless *listed says that it is in the list. A connection added after the turn's stage step is served in the next turn.
+// Add adds a connection, unless *listed is true: then it is in the list. A connection added after the turn's stage step is served in the next turn.
 func (t *Touched[T]) Add(l *loop.Loop, c T, listed *bool) {
 	if *listed {
 		return

@@ -27,7 +27,7 @@ var accessTests = []test{
 	{"NoServerDataBeforeTheProof", noDataBeforeProof},
 	{"ReplayedProofsAreRefused", replays},
 	{"InvalidProofsAreRefused", badProofs},
-	{"UnauthenticatedClientsMeetTheDeadline", unauthenticated},
+	{"UnauthenticatedClientsMeetTheDeadline", waits(unauthenticated)},
 	{"ReadOnlyClientsCannotWrite", readOnlyClients},
 }
 

@@ -91,7 +91,7 @@ func (p Plan) run(n Network) error {
 // server starts a server, prints its address, and returns its count of received requests.
 func (p Plan) server(n Network) (*atomic.Int64, error) {
 	var h *Held
-	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
+	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep(), Wait: n.Wait}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
 		h = &Held{l: l, items: map[string][]byte{}, hold: !p.Answers}
 		_, err := l.Add(h)
 		return h, err
@@ -127,7 +127,7 @@ func (a *resubmitter) Complete(r *kv.Request) {
 
 // client connects, prints that it has, and returns its count of completed requests.
 func (p Plan) client(n Network) (*atomic.Int64, error) {
-	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep()}, nil)
+	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep(), Wait: n.Wait}, nil)
 	if err != nil {
 		return nil, err
 	}

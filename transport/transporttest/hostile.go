@@ -32,17 +32,17 @@ var hostileTests = []test{
 	{"TruncatedFramesEndOnlyTheirConnection", truncated},
 	{"OversizedLengthsAreRefused", oversized},
 	{"RequestsBeyondTheDepthAreRefused", overDepth},
-	{"IncompleteHellosMeetTheDeadline", halfOpen},
-	{"AStalledMessageMeetsTheDeadline", stalled},
+	{"IncompleteHellosMeetTheDeadline", waits(halfOpen)},
+	{"AStalledMessageMeetsTheDeadline", waits(stalled)},
 	{"AClientThatNeverReadsIsClosed", neverReads},
-	{"AnIdleConnectionMeetsItsDeadline", idles},
+	{"AnIdleConnectionMeetsItsDeadline", waits(idles)},
 	{"AClientThatNeverReadsIsCut", cutNeverReads},
 	{"RequestsWaitForMemory", smallPool},
 	{"FreedMemoryWakesWaitingConnections", memoryWakes},
 	{"IdleConnectionsLeaveMemoryForRequests", idleConnections},
 	{"OneConnectionLeavesMemoryForOthers", oneHoldsMuch},
 	{"UnreadAnswersStopReading", boundedReadAhead},
-	{"CloseWithIncompleteMessagesThatHoldAllMemory", closeHalfMessages},
+	{"CloseWithIncompleteMessagesThatHoldAllMemory", waits(closeHalfMessages)},
 	{"HalfClosedConnectionsEnd", halfClosed},
 	{"OutOfDescriptorsOpenConnectionsContinue", outOfDescriptors},
 	{"OutOfDescriptorsTheServerDoesNotSpin", outOfDescriptorsRests},
@@ -244,7 +244,7 @@ func (r *Rig) bystander() func() {
 func garbage(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
-	for _, text := range []string{"\x80GET", "\x00\x00\x00\x00", "\xCBkvx", string(Fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
+	for _, text := range []string{"\x80GET", "\x00\x00\x00\x00", "\xCBkvx", "\x81" + string(Fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
 		c := r.raw()
 		c.send([]byte(text))
 		if h := c.hello(); h.Code != wire.RefusedGarbage {

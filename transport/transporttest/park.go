@@ -54,7 +54,7 @@ func threadCPU(t *testing.T, tid int) int64 {
 // parked parks a server several times, under each wait policy: a parked server uses no CPU time, and answers requests after it was resumed.
 func parked(t *testing.T, n Network) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 4)) // loops that spin
-	for _, n.Wait = range []loop.Wait{loop.WaitBlock, loop.WaitSpin, loop.WaitHybrid} {
+	for _, n.Wait = range n.waits(loop.WaitBlock, loop.WaitSpin, loop.WaitHybrid) {
 		t.Run(n.Wait.String(), func(t *testing.T) {
 			r := NewRig(t, n, 2, transport.ServerOptions{})
 			c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))

@@ -27,7 +27,7 @@ var respTests = []test{
 	{"RespEchoesStayWithinTheMemory", respEchoes},
 	{"RespProtocolErrorsAreAnsweredAndEndTheConnection", respProtocolErrors},
 	{"RespClientsThatNeverReadAreClosed", respNeverReads},
-	{"RespIdleClientsMeetTheDeadline", respIdle},
+	{"RespIdleClientsMeetTheDeadline", waits(respIdle)},
 	{"RespClientsDieWithRequestsInFlight", respDies},
 	{"RespClientListNamesAllConnections", respClientList},
 	{"RespCommandsAreAnsweredAtShutdown", respShutdown},

@@ -221,7 +221,8 @@ static void arrive(struct qp *q, const struct wqe *w, uint32_t receive, uint8_t 
 	show_peer(q, due);
 }
 
-// transfer carries out a SEND, a WRITE or a READ between enter and leave. It sets the status, and due to when the peer has it (of a READ: when the answer is here).
+// transfer carries out a SEND, a WRITE or a READ between enter and leave. It sets the status, and due to when the peer has it (of a READ: when the answer is here); a plain WRITE is due
+// already.
 static enum result transfer(struct qp *q, struct wqe *w, const struct ibv_sge *sge, uint64_t now, uint64_t *due)
 {
 	struct peer *p = q->peer;
@@ -252,10 +253,8 @@ static enum result transfer(struct qp *q, struct wqe *w, const struct ibv_sge *s
 	struct receive *to = NULL;
 	if (w->opcode != IBV_WR_RDMA_WRITE && !(to = consume(q->remote_recvq, r->num, &index)))
 		return no_receive(q, w, now);
-	*due = occupy(node.segment, now, w->bytes) + node.link.rtt_ns / 2;
-	if (w->opcode == IBV_WR_RDMA_WRITE) // a peer that polls its memory must not see the bytes before
-		while (now_ns() < *due)
-			;
+	if (w->opcode != IBV_WR_RDMA_WRITE)
+		*due = occupy(node.segment, now, w->bytes) + node.link.rtt_ns / 2;
 	if (!is_send) {
 		if (w->bytes)
 			gather(there(p, w->remote), sge, w->sges);
@@ -310,6 +309,11 @@ static enum result execute(struct qp *q, struct wqe *w, const struct ibv_sge *sg
 	else if (w->bytes > MESSAGE_MAX)
 		w->status = IBV_WC_LOC_LEN_ERR;
 	else {
+		if (w->opcode == IBV_WR_RDMA_WRITE) { // a peer that polls its memory must not see the bytes before they are due
+			due = occupy(node.segment, now, w->bytes) + node.link.rtt_ns / 2;
+			while (now_ns() < due)
+				;
+		}
 		q->wake_armed = 0;
 		enter(q);
 		enum result r = transfer(q, w, sge, now, &due);
