@@ -52,7 +52,7 @@ func Open(ctx context.Context, f *Settings) (*Session, error) {
 		err = n.Works(&f.Values)
 	}
 	if err == nil && len(f.Launch.Clients) == 0 {
-		err = side.Works(&f.Values)
+		err = side.Use(&f.Values)
 	}
 	if err != nil {
 		return nil, err
