@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
 )
 
 // link is one end of a connection: a queue pair, the slots for its received messages, and the TCP connection that carried the hello.
@@ -148,7 +149,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	} else {
 		l.keys.state, l.keys.known = keySent, true
 	}
-	if l.mem.arena, err = arena.New(room); err != nil {
+	if l.mem.arena, err = arena.NewShared(room); err != nil {
 		return err
 	}
 	if d.o.HugePages {
@@ -283,10 +284,11 @@ func (l *link) destroy() {
 			errs = append(errs, r.Close())
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(errs...)
+	if err != nil {
 		l.d.failed = err
 	}
-	if l.mem.arena != nil {
+	if l.mem.arena != nil && !errors.Is(err, unix.EBUSY) { // else the device may still write to it
 		_ = l.mem.arena.Close()
 	}
 	l.d.nic.reserved -= l.pair.reserved

@@ -29,7 +29,7 @@ func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 	if s.srq, err = dev.NewSRQ(s.slots); err != nil {
 		return nil, err
 	}
-	if s.mem, err = arena.New(s.slots * slotBytes); err == nil {
+	if s.mem, err = arena.NewShared(s.slots * slotBytes); err == nil {
 		s.region, err = dev.Register(s.mem.Bytes(), verbs.Local)
 	}
 	if err != nil {

@@ -39,7 +39,7 @@ int kvw_cm_load(char *err, int n)
 		SYMBOL(resolve_addr), SYMBOL(resolve_route), SYMBOL(connect), SYMBOL(establish), SYMBOL(listen), SYMBOL(accept),
 		SYMBOL(reject), SYMBOL(get_cm_event), SYMBOL(ack_cm_event), SYMBOL(get_src_port), SYMBOL(event_str), SYMBOL(init_qp_attr), SYMBOL(set_option),
 	};
-	return kvw_symbols("librdmacm.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
+	return kvw_symbols("librdmacm.so.1", NULL, symbols, sizeof symbols / sizeof *symbols, err, n);
 }
 
 static int address(struct sockaddr_storage *out, const char *ip, uint16_t port)

@@ -72,8 +72,8 @@ struct kvw_symbol {
 	const char *name;
 	void *to;
 };
-int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned count, char *err, int n);
-int kvw_load(char *err, int n);
+int kvw_symbols(const char *library, void *(*find)(const char *), const struct kvw_symbol *symbols, unsigned count, char *err, int n);
+int kvw_load(void *find, char *err, int n);
 int kvw_names(char *out, int n);
 void *kvw_open(const char *name, int *async_fd);
 int kvw_close(void *ctx);

@@ -28,7 +28,7 @@ const Built = true
 
 var load = sync.OnceValue(func() error {
 	var text [256]C.char
-	if C.kvw_load(&text[0], C.int(len(text))) != 0 {
+	if C.kvw_load(modelSymbols, &text[0], C.int(len(text))) != 0 {
 		return fmt.Errorf("verbs: load libibverbs.so.1: %s (apt-get install libibverbs1 ibverbs-providers)", C.GoString(&text[0]))
 	}
 	return nil
