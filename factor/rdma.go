@@ -1,6 +1,7 @@
 package factor
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,6 +13,9 @@ const rdmaGroup = "RDMA (--transport rdma)"
 
 var onRDMA = Where("transport", "rdma")
 
+// modelDevice is the value of rdma-device for the modelled device.
+const modelDevice = "model"
+
 // rdmaDefaults are the defaults of rdma.Options. The zero value is always valid.
 var rdmaDefaults, _ = rdma.Options{}.Defaults()
 
@@ -22,6 +26,13 @@ var rdmaRows = []Factor{
 	{Name: "rdma-verb", Common: true, Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Verb.String(), Words: rdma.Verbs(), Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Verb },
 		Help: "how messages travel: " + strings.Join(rdma.Verbs(), ", ") + "; write-poll needs --wait spin",
 		When: onRDMA},
+	{Name: "rdma-device", Group: rdmaGroup, Side: Server | Client | Alike, Default: "auto", Words: []string{"auto", modelDevice}, Column: NoColumn, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Device },
+		Help: "auto: this machine's device with the server's address; model: a modelled device, between processes of one user on this machine",
+		When: onRDMA},
+	{Name: "rdma-model", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdma.DefaultLink, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Model },
+		Help:    "the modelled link: rtt=2us,rate=100Gbps,mtu=4096,wr=0ns,doorbell=0ns,read=0ns, or a preset and what differs from it: " + strings.Join(rdma.LinkPresets(), ", "),
+		Meaning: "the modelled link: round trip, rate, path MTU, and the times of a work request, a doorbell and the peer's part of a READ",
+		When:    onRDMA.And("rdma-device", modelDevice)},
 	{Name: "rdma-connect", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Connect.String(), Words: []string{"tcp", "cm"}, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Connect },
 		Help: "how queue pairs are connected: tcp, or cm (rdma_cm); the hello uses TCP in both cases",
 		When: onRDMA},
@@ -65,11 +76,34 @@ func (v *Values) ReadsItems() bool {
 	return v.Server.Transport == "rdma" && v.RDMA.Verb == rdma.Read.String()
 }
 
-// Check returns an error for values that package rdma does not accept.
+// Check returns an error for values that package rdma does not accept. It writes the modelled link with all its parameters.
 func (v *RDMAValues) Check() error {
-	_, err := v.options().Defaults()
+	l, err := rdma.ParseLink(v.Model)
+	if err != nil {
+		return err
+	}
+	v.Model = l.String()
+	if v.Device == modelDevice && v.Connect == rdma.ByCM.String() {
+		return errors.New("--rdma-connect cm is of the kernel's devices only, and --rdma-device model is none: --rdma-connect tcp")
+	}
+	_, err = v.options().Defaults()
 	return err
 }
+
+// UseDevice makes this process use the device of the values: the machine's, or the modelled one.
+func (v *RDMAValues) UseDevice() error {
+	if v.Device != modelDevice {
+		return rdma.UseDevices()
+	}
+	l, err := rdma.ParseLink(v.Model)
+	if err != nil {
+		return err
+	}
+	return rdma.UseModel(l)
+}
+
+// Modelled reports whether the device is the modelled one.
+func (v *RDMAValues) Modelled() bool { return v.Device == modelDevice }
 
 // checkRDMA is RDMAValues.Check, and checks the verb and the wait policy against each other.
 func (v *Values) checkRDMA() error {

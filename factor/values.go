@@ -94,6 +94,8 @@ type UringValues struct {
 // RDMAValues are the flags of rdma. Both sides have the same values; ExportBytes applies to the server only.
 type RDMAValues struct {
 	Verb         string
+	Device       string
+	Model        string
 	Connect      string
 	InlineBytes  Bytes
 	SignalEvery  int

@@ -59,6 +59,9 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
+	if o.Redis {
+		return dialRESP(ctx, l, addr, o, opts)
+	}
 	var k *link
 	var from, to netip.Addr
 	call := func(f func() error) error {
@@ -112,8 +115,8 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	return c, nil
 }
 
-// prepare makes the queue pair of a connection before it is dialed. Only the loop's goroutine may call it.
-func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
+// hubFor returns the loop's hub for a device, and opens the device. Only the loop's goroutine may call it.
+func hubFor(l *loop.Loop, c device.Choice, o Options) (*hub, error) {
 	if err := o.Verb.CheckWait(l.WaitPolicy()); err != nil {
 		return nil, err
 	}
@@ -130,7 +133,13 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	h := m.(*hub)
-	if err := h.ensureOpen(func() error { return h.openDevice(c) }); err != nil {
+	return h, h.ensureOpen(func() error { return h.openDevice(c) })
+}
+
+// prepare makes the queue pair of a connection before it is dialed. Only the loop's goroutine may call it.
+func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
+	h, err := hubFor(l, c, o)
+	if err != nil {
 		return nil, err
 	}
 	tag, row := h.links.Put()

@@ -67,6 +67,7 @@ type endpoint struct {
 	group    *loop.Group
 	choice   device.Choice // the device of the address that the server listens on
 	listener *socket.Acceptor
+	resp     respServer // connections with Valkey's protocol
 }
 
 var (
@@ -75,7 +76,7 @@ var (
 )
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (*endpoint, error) {
-	e := &endpoint{rdmaEngine: rdmaEngine{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index, log: h.O.Log}, choice: c, group: g}
+	e := &endpoint{rdmaEngine: rdmaEngine{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index, log: h.O.Log}, choice: c, group: g, resp: respServer{links: map[uint64]*link{}, peers: p}}
 	id, err := h.L.Add(e.member())
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (e *endpoint) setUp(c device.Choice) (err error) {
 	}
 	if e.o.Connect == ByCM {
 		e.awaited = map[verbs.CMToken]*link{}
-		if e.cm, err = verbs.ListenCM(c.Addr, e.request, e.removed); err != nil {
+		if e.cm, err = verbs.ListenCM(c.Addr, 0, verbs.CMEvents{Request: e.request, Removed: e.removed}); err != nil {
 			return err
 		}
 	}
@@ -153,7 +154,12 @@ func (e *endpoint) stopCM() {
 }
 
 // Listen implements stream.Endpoint.
-func (e *endpoint) Listen(fd int) error { return e.listener.Listen(fd) }
+func (e *endpoint) Listen(fd int) error {
+	if e.o.Connect == ByCM && e.Host.Index == 0 {
+		e.listenRESP(fd)
+	}
+	return e.listener.Listen(fd)
+}
 
 // grant makes a connection's queue pair, for a received hello.
 func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
@@ -248,6 +254,7 @@ func (e *endpoint) Poll() int { return e.rdmaEngine.Poll() + e.listener.Poll() }
 // Stage implements loop.Member.
 func (e *endpoint) Stage() error {
 	e.closeLost()
+	e.tickRESP()
 	e.Ends.Stage()
 	e.listener.Stage()
 	return nil
@@ -259,5 +266,5 @@ func (e *endpoint) Busy() string { return e.Ends.Busy() }
 // Close implements loop.Member. It stops accepting, and ends the connections in order.
 func (e *endpoint) Close() bool {
 	e.listener.Close()
-	return e.Ends.Close()
+	return e.closeRESP() && e.Ends.Close()
 }

@@ -306,6 +306,8 @@ func (d *rdmaEngine) reap(cs []verbs.Completion) {
 			l.refuseHello(err)
 		case c.Status != 0:
 			err = failureReason(c.Status, verbs.StatusText(c.Status), c.Vendor, d.portDown(l))
+		case l.resp != nil:
+			err = l.resp.completed(c)
 		case c.WR&wrRecv != 0:
 			err = l.received(c)
 		default:
@@ -438,6 +440,8 @@ func (d *rdmaEngine) Flush() {
 	for _, l := range list {
 		switch {
 		case l.state == linkClosed:
+		case l.resp != nil:
+			l.resp.stage()
 		case l.state == linkUp:
 			l.stage()
 		case l.pair.qp == nil || l.keys.state != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the memory window
@@ -489,6 +493,10 @@ func (d *rdmaEngine) post() {
 // readControl handles the readiness of the TCP connection. Until the hellos are done it carries their bytes; after that, only
 // its end is an event.
 func (l *link) readControl() {
+	if l.resp != nil {
+		l.resp.readCM()
+		return
+	}
 	for l.state != linkClosed {
 		var w [2][]byte
 		var b [16]byte
@@ -542,6 +550,10 @@ func (l *link) sendHello() {
 
 // shutIfFinished shuts the TCP connection's sending half: it signals to the peer that no more messages follow.
 func (l *link) shutIfFinished() {
+	if l.resp != nil {
+		l.resp.endIfFinished()
+		return
+	}
 	if !l.tcp.sendShut && l.side.Finished() && (l.state != linkUp || l.drained()) {
 		l.tcp.sendShut = true
 		_ = unix.Shutdown(l.tcp.fd, unix.SHUT_WR)
@@ -562,9 +574,14 @@ func (l *link) Close(err error) {
 		delete(l.d.awaited, l.pair.peer.token)
 	}
 	l.release()
-	_ = unix.Close(l.tcp.fd)
-	l.d.l.Stats.Syscalls++
-	l.destroy()
+	if l.resp != nil {
+		l.destroy()
+		err = l.resp.closed(err)
+	} else {
+		_ = unix.Close(l.tcp.fd)
+		l.d.l.Stats.Syscalls++
+		l.destroy()
+	}
 	l.side.Drop(err)
 }
 
@@ -577,6 +594,8 @@ func (l *link) Detach() socket.Socket {
 // release removes the link from the loop and leaves the descriptor open.
 func (l *link) release() {
 	l.state = linkClosed
-	l.d.l.UnwatchRarely(l.d.id, l.tcp.fd, l.tag)
+	if l.tcp.fd >= 0 {
+		l.d.l.UnwatchRarely(l.d.id, l.tcp.fd, l.tag)
+	}
 	l.d.links.Drop(l.tag)
 }

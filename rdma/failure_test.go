@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -163,6 +164,9 @@ func frame(op kv.Op, id uint64, key string, value []byte, room int) []byte {
 // resources are the objects that a device has, by kind, as the rdma tool counts them.
 func resources(t *testing.T) map[string]int {
 	t.Helper()
+	if Modelled() != nil {
+		return verbs.Objects()
+	}
 	c, err := device.Pick(device.Local(), netip.IPv4Unspecified())
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +195,9 @@ func untilResources(t *testing.T, want map[string]int) {
 // rnrs counts how often a message has come and no receive was posted.
 func rnrs(t *testing.T) uint64 {
 	t.Helper()
+	if Modelled() != nil {
+		return verbs.RNRs()
+	}
 	s := device.Local()
 	c, err := device.Pick(s, netip.IPv4Unspecified())
 	if err != nil {
@@ -310,7 +317,12 @@ func slowHandler(t *testing.T, n tt.Network, _ Options) {
 	}
 }
 
-func linkOf(c transport.Conn) *link { return c.(*conn).link }
+func linkOf(c transport.Conn) *link {
+	if c, ok := c.(*respConn); ok {
+		return c.link
+	}
+	return c.(*conn).link
+}
 
 func stoppedClient(t *testing.T, n tt.Network, _ Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{MaxConns: 2, StallMax: stopStall})
@@ -625,7 +637,7 @@ func otherVerb(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	well := bystander(t, r)
 	for _, o.Verb = range []Verb{Send, Write, Read, WritePoll} {
-		if o.Verb == n.Transport.(Transport).Verb {
+		if o.Verb == n.Transport.(Transport).Verb || o.Verb.CheckWait(n.Wait) != nil { // the second is refused before any hello
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), tt.WaitMax)
@@ -700,13 +712,16 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 	untilResources(t, before)
 }
 
-func noResource(t *testing.T, n tt.Network, _ Options) {
+func noResource(t *testing.T, n tt.Network, _ Options) { noResourceOf(t, n, false) }
+
+// noResourceOf is noResource for clients of one protocol.
+func noResourceOf(t *testing.T, n tt.Network, redis bool) {
 	none := resources(t)
 	var r *tt.Rig
 	t.Run("WhileTheServerRuns", func(t *testing.T) {
 		r = tt.NewRig(t, n, 2, transport.ServerOptions{})
 		for loop := range 2 {
-			r.Dial(transport.DialOptions{Loop: loop}).Hangup()
+			r.Dial(transport.DialOptions{Loop: loop, Redis: redis}).Hangup()
 		}
 		well := bystander(t, r)
 		well()
@@ -714,7 +729,7 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 		before := resources(t)
 		var d *rdmaEngine
 		for i := range repeats(400) {
-			conn := r.Dial(transport.DialOptions{Loop: i % 2})
+			conn := r.Dial(transport.DialOptions{Loop: i % 2, Redis: redis})
 			d = linkOf(conn).d
 			c := tt.NewCaller(t, r.Loop, conn)
 			c.Expect(tt.Put("k", tt.Fill(i*30, 1)), kv.StatusOK)
@@ -744,6 +759,9 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 
 // memlock starts a server and a client with very little memory that they may lock, as many systems have it.
 func memlock(t *testing.T, n tt.Network, _ Options) {
+	if Modelled() != nil {
+		t.Skip("the model locks no memory")
+	}
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	for name, p := range map[string]tt.Plan{"server": {Memlock: 64 << 10}, "client": {Memlock: 64 << 10, Dial: r.Server.Addr(), Depth: 16}} {
 		cmd := tt.Command(n, p)

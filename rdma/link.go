@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
 )
 
 // link is one end of a connection: a queue pair, the slots for its received messages, and the TCP connection that carried the hello.
@@ -37,6 +38,7 @@ type link struct {
 	ring    *ring     // with the verb write-poll: the messages that polling has found; else nil
 	alive   liveness  // of a client's end: the check that the server is alive
 	reader  *reader   // of a client's end with the verb read; else nil
+	resp    *respLink // of a connection with Valkey's protocol; else nil
 }
 
 // linkState is the state of a link. It only moves down this list.
@@ -75,10 +77,12 @@ type memory struct {
 	placeBytes int           // size of a place
 }
 
-// A work request's ID: the link's tag, a bit for a receive, and the place in the queue.
+// A work request's ID: the link's tag, a bit for a receive, and the place in the queue. Receives of a connection with Valkey's protocol also have wrRESP: with a
+// shared receive queue they are the only ones that belong to a link.
 const (
 	wrIndexBits = 15
 	wrRecv      = 1 << wrIndexBits
+	wrRESP      = 1 << (wrIndexBits - 1)
 	wrTagShift  = wrIndexBits + 1
 )
 
@@ -145,7 +149,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	} else {
 		l.keys.state, l.keys.known = keySent, true
 	}
-	if l.mem.arena, err = arena.New(room); err != nil {
+	if l.mem.arena, err = arena.NewShared(room); err != nil {
 		return err
 	}
 	if d.o.HugePages {
@@ -233,7 +237,7 @@ func (l *link) path(peer *params) verbs.Peer {
 
 // working reports whether received messages wait for the side, the device uses memory of the side, or READs are in flight.
 func (l *link) working() bool {
-	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy() || l.ring != nil && l.ring.arrived.Len() > 0
+	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy() || l.ring != nil && l.ring.arrived.Len() > 0 || l.resp != nil && l.resp.conn.Busy()
 }
 
 // drained reports whether all that was sent has arrived.
@@ -259,7 +263,7 @@ func (l *link) destroy() {
 		errs = append(errs, l.keys.window.Close())
 	}
 	if l.pair.qp != nil {
-		if s := l.d.nic.shared; s != nil {
+		if s := l.d.nic.shared; s != nil && l.resp == nil {
 			l.d.drain(l)
 			errs = append(errs, s.leave(l, l.d.nic.batch))
 		}
@@ -280,10 +284,11 @@ func (l *link) destroy() {
 			errs = append(errs, r.Close())
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(errs...)
+	if err != nil {
 		l.d.failed = err
 	}
-	if l.mem.arena != nil {
+	if l.mem.arena != nil && !errors.Is(err, unix.EBUSY) { // else the device may still write to it
 		_ = l.mem.arena.Close()
 	}
 	l.d.nic.reserved -= l.pair.reserved

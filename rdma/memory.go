@@ -3,6 +3,7 @@ package rdma
 import (
 	"fmt"
 
+	"github.com/kvwire/kvwire/rdma/valkey"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
 )
@@ -18,6 +19,10 @@ const cqEntries = 32 << 10
 
 // sharedSlots bounds a loop's shared receive queue: 16 MiB with slots of 8 KiB.
 const sharedSlots = 2048
+
+// respEntries is the number of completions that a connection with Valkey's protocol may have in the completion queue: those of all work requests, and of the bind
+// of its memory window.
+var respEntries = valkey.Sizes.Receives + valkey.Sizes.Sends + 1
 
 // stagingBytes is the memory of a server's connection for each message outside registered memory, such as a refusal.
 const stagingBytes = 64
@@ -61,6 +66,12 @@ func (t Transport) Pinned(o transport.ServerOptions) (p Pinned, err error) {
 	if opts.SRQ {
 		p.Loop += uint64(sharedSlots * opts.SlotBytes)
 		p.Conn, p.Conns = uint64(slots*stagingBytes), min(p.Conns, sharedSlots/slots)
+	}
+	if opts.Connect == ByCM { // then also clients of Valkey connect
+		v := Pinned{p.Loop, uint64(valkey.Sizes.MemoryBytes()), min(o.MaxConns, cqEntries/respEntries)}
+		if v.LoopMax() > p.LoopMax() {
+			p = v
+		}
 	}
 	return p, nil
 }

@@ -20,6 +20,8 @@ func TestPinnedIsWhatIsRegistered(t *testing.T) {
 		{"large values need room", Options{}, transport.ServerOptions{PoolBytes: 1, Limits: kv.Limits{MaxValueBytes: 16 << 20}}, Pinned{144 << 20, 256 * (8192 + 64), 64}},
 		{"flags", Options{Verb: WritePoll}, transport.ServerOptions{Depth: 16}, Pinned{48 << 20, 32 * (8192 + 64 + 16), 341}},
 		{"a shared receive queue", Options{SRQ: true}, transport.ServerOptions{Depth: 16}, Pinned{64 << 20, 32 * 64, 64}},
+		{"transfer buffers of Valkey's clients", Options{Connect: ByCM}, transport.ServerOptions{}, Pinned{48 << 20, 1<<20 + 256<<10 + 192*32, 169}},
+		{"few connections, whose slots are larger", Options{Connect: ByCM}, transport.ServerOptions{MaxConns: 3}, Pinned{48 << 20, 256 * (8192 + 64), 3}},
 	} {
 		got, err := Transport{Options: c.o}.Pinned(c.s)
 		if err != nil || got != c.want {

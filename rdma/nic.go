@@ -38,7 +38,7 @@ func openNIC(c device.Choice, o Options, number int, calls *uint64) (*nic, error
 	if err != nil {
 		return nil, err
 	}
-	n := &nic{name: c.Device, dev: dev, doorbellSyscalls: c.Software, slotAccess: verbs.RemoteWrite}
+	n := &nic{name: c.Device, dev: dev, doorbellSyscalls: c.Software && c.Provider != device.Model, slotAccess: verbs.RemoteWrite}
 	if dev.Limits.MemoryWindows {
 		n.slotAccess = verbs.Bindable
 	}

@@ -91,7 +91,7 @@ func (e *pinger) open(c device.Choice) (err error) {
 	if e.batch, err = verbs.NewBatch(&e.calls); err != nil {
 		return err
 	}
-	if e.mem, err = arena.New(2 * pongBytes); err != nil {
+	if e.mem, err = arena.NewShared(2 * pongBytes); err != nil {
 		return err
 	}
 	if e.region, err = e.dev.Register(e.mem.Bytes(), verbs.Local); err != nil {

@@ -102,6 +102,8 @@ func (o Options) Defaults() (Options, error) {
 	set(&o.PostBatch, 64)
 	set(&o.MTU, 4096)
 	switch {
+	case o.Connect == ByCM && Modelled() != nil:
+		return o, fmt.Errorf("rdma: rdma_cm connects queue pairs of the kernel's devices only, and the model is none: --rdma-connect tcp")
 	case o.SlotBytes < 256 || o.SlotBytes > 1<<20 || o.SlotBytes%64 != 0:
 		return o, fmt.Errorf("rdma: slots of %d B: 256 B to 1 MiB, a multiple of 64", o.SlotBytes)
 	case o.InlineBytes > 1024:

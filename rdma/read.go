@@ -128,7 +128,7 @@ func newReader(l *link, tables []exported, depth int, ask kv.Handler) (*reader, 
 		d.free = append(d.free, i)
 	}
 	var err error
-	if d.mem, err = arena.New(depth * d.bytes); err != nil {
+	if d.mem, err = arena.NewShared(depth * d.bytes); err != nil {
 		return nil, err
 	}
 	if d.region, err = l.d.nic.dev.Register(d.mem.Bytes(), verbs.Local); err != nil {

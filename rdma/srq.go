@@ -29,7 +29,7 @@ func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 	if s.srq, err = dev.NewSRQ(s.slots); err != nil {
 		return nil, err
 	}
-	if s.mem, err = arena.New(s.slots * slotBytes); err == nil {
+	if s.mem, err = arena.NewShared(s.slots * slotBytes); err == nil {
 		s.region, err = dev.Register(s.mem.Bytes(), verbs.Local)
 	}
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *shared) leave(l *link, b *verbs.Batch) error {
 
 // owns reports whether a completion belongs to a slot of this queue. It is false if s is nil.
 func (s *shared) owns(c *verbs.Completion) bool {
-	return s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0
+	return s != nil && c.WR>>wrTagShift == 0 && c.WR&(wrRecv|wrRESP) == wrRecv
 }
 
 // slotOf is the slot of a receive.

@@ -141,7 +141,7 @@ type Row struct {
 
 	// Factors of the network, the loops and the load.
 	Transport     string `csv:"transport"`
-	Device        string `csv:"device"` // hw, rxe, siw, loopback, unix, veth or nic
+	Device        string `csv:"device"` // hw, rxe, siw, model, loopback, unix, veth or nic
 	Wait          string `csv:"wait"`
 	Placement     string `csv:"placement"`
 	RDMAVerb      string `csv:"rdma_verb"`
@@ -190,7 +190,8 @@ type Row struct {
 	DataSet         string `csv:"data_set"` // fresh, reused or copied
 
 	// Factors of RDMA.
-	RDMAProvider     string `csv:"rdma_provider"`      // the driver: rxe, siw, mlx5, …
+	RDMAProvider     string `csv:"rdma_provider"`      // the driver: rxe, siw, mlx5, …; model
+	RDMAModel        string `csv:"rdma_model"`         // device=model: the modelled link
 	RDMAConnect      string `csv:"rdma_connect"`       // tcp or cm
 	RDMAInlineBytes  Int    `csv:"rdma_inline_bytes"`  // up to that size messages are inline: what was asked for, or less where the queue pair granted less
 	RDMASignalEvery  Int    `csv:"rdma_signal_every"`  // one send in so many asks for a completion

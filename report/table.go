@@ -105,6 +105,7 @@ var tableColumns = []tableColumn{
 	{head: "signal", vary: true, value: func(r *Row) string { return r.RDMASignalEvery.String() }},
 	{head: "batch", vary: true, value: func(r *Row) string { return r.RDMAPostBatch.String() }},
 	{head: "path MTU", vary: true, value: func(r *Row) string { return r.RDMAMTU.String() }},
+	{head: "model", left: true, vary: true, value: func(r *Row) string { return r.RDMAModel }},
 	{head: "class", vary: true, value: func(r *Row) string { return r.RDMATrafficClass.String() }},
 	{head: "level", vary: true, value: func(r *Row) string { return r.RDMAServiceLevel.String() }},
 	{head: "huge", left: true, vary: true, value: func(r *Row) string { return r.HugePages.String() }},

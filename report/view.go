@@ -212,6 +212,9 @@ func (p *Page) label() string {
 	if has(func(r *Row) string { return r.Device }, "rxe") {
 		parts = append(parts, "RDMA is soft-RoCE")
 	}
+	if has(func(r *Row) string { return r.Device }, "model") {
+		parts = append(parts, "RDMA is a model")
+	}
 	if has(func(r *Row) string { return r.Accel }, "tcg") {
 		parts = append(parts, "emulated CPUs")
 	}

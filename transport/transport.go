@@ -105,7 +105,7 @@ type DialOptions struct {
 	Loop      int           // the server's loop to be served by, 0-based; below 0: any
 	DialMax   time.Duration // for connecting and the hello together
 	Access    *access.Entry // the client's name and secret. The server must prove that it has the secret, too. nil: no authentication
-	Redis     bool          // the server is a Redis: gets, puts, deletes and INFO only; Access's secret goes in plain text, and the server proves nothing. Not over rdma
+	Redis     bool          // the server is a Redis: gets, puts, deletes and INFO only; Access's secret goes in plain text, and the server proves nothing. Over rdma by Valkey's protocol
 	RecvBytes int
 }
 

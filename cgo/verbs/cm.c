@@ -39,7 +39,7 @@ int kvw_cm_load(char *err, int n)
 		SYMBOL(resolve_addr), SYMBOL(resolve_route), SYMBOL(connect), SYMBOL(establish), SYMBOL(listen), SYMBOL(accept),
 		SYMBOL(reject), SYMBOL(get_cm_event), SYMBOL(ack_cm_event), SYMBOL(get_src_port), SYMBOL(event_str), SYMBOL(init_qp_attr), SYMBOL(set_option),
 	};
-	return kvw_symbols("librdmacm.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
+	return kvw_symbols("librdmacm.so.1", NULL, symbols, sizeof symbols / sizeof *symbols, err, n);
 }
 
 static int address(struct sockaddr_storage *out, const char *ip, uint16_t port)
@@ -87,7 +87,7 @@ int kvw_cm_id_free(void *id) { return result(cm.destroy_id(id)); }
 int kvw_cm_listen(void *id, const char *ip, uint16_t *port)
 {
 	struct sockaddr_storage a;
-	int err = address(&a, ip, 0);
+	int err = address(&a, ip, *port);
 	if (!err)
 		err = result(cm.bind_addr(id, (struct sockaddr *)&a));
 	if (!err)
@@ -118,6 +118,7 @@ int kvw_cm_event(void *ch, struct kvw_cm_event *out)
 	out->id = e->id;
 	out->type = e->event;
 	out->status = e->status;
+	out->number = (uintptr_t)e->id->context;
 	if (e->param.conn.private_data) {
 		out->priv_len = e->param.conn.private_data_len;
 		if (out->priv_len > (int)sizeof out->priv)
@@ -132,6 +133,8 @@ int kvw_cm_traffic_class(void *id, uint8_t traffic_class)
 {
 	return result(cm.set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_TOS, &traffic_class, sizeof traffic_class));
 }
+
+static int rnr_retry(const struct kvw_qp_attr *a) { return a->rnr_retry ? a->rnr_retry : KVW_RNR_RETRY; }
 
 static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, const struct kvw_qp_attr *want)
 {
@@ -154,7 +157,7 @@ static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, co
 		a.max_rd_atomic = want->initiates;
 		a.timeout = KVW_TIMEOUT;
 		a.retry_cnt = KVW_RETRY;
-		a.rnr_retry = KVW_RNR_RETRY;
+		a.rnr_retry = rnr_retry(want);
 	}
 	return kvw_modify(qp, &a, mask);
 }
@@ -170,7 +173,7 @@ int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, cons
 {
 	struct rdma_conn_param p = {
 		.private_data = priv, .private_data_len = len, .responder_resources = a->responds, .initiator_depth = a->initiates,
-		.retry_count = KVW_RETRY, .rnr_retry_count = KVW_RNR_RETRY, .srq = srq, .qp_num = qp_num,
+		.retry_count = KVW_RETRY, .rnr_retry_count = rnr_retry(a), .srq = srq, .qp_num = qp_num,
 	};
 	return result(cm.connect(id, &p));
 }
@@ -178,11 +181,35 @@ int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, cons
 int kvw_cm_accept(void *id, uint32_t qp_num, const struct kvw_qp_attr *a, int srq)
 {
 	struct rdma_conn_param p = {
-		.responder_resources = a->responds, .initiator_depth = a->initiates, .rnr_retry_count = KVW_RNR_RETRY, .srq = srq, .qp_num = qp_num,
+		.responder_resources = a->responds, .initiator_depth = a->initiates, .rnr_retry_count = rnr_retry(a), .srq = srq, .qp_num = qp_num,
 	};
 	return result(cm.accept(id, &p));
 }
 
 int kvw_cm_reject(void *id) { return result(cm.reject(id, NULL, 0)); }
+
+// kvw_cm_number sets the number that events of a request carry.
+void kvw_cm_number(void *id, uint64_t number) { ((struct rdma_cm_id *)id)->context = (void *)(uintptr_t)number; }
+
+// kvw_cm_peer returns the address of the other side.
+int kvw_cm_peer(void *id, char *ip, int n, uint16_t *port)
+{
+	const struct sockaddr *a = rdma_get_peer_addr(id);
+	const void *from;
+	switch (a->sa_family) {
+	case AF_INET:
+		from = &((const struct sockaddr_in *)a)->sin_addr;
+		*port = ntohs(((const struct sockaddr_in *)a)->sin_port);
+		break;
+	case AF_INET6:
+		from = &((const struct sockaddr_in6 *)a)->sin6_addr;
+		*port = ntohs(((const struct sockaddr_in6 *)a)->sin6_port);
+		break;
+	default:
+		return EAFNOSUPPORT;
+	}
+	return inet_ntop(a->sa_family, from, ip, n) ? 0 : errno;
+}
+
 int kvw_cm_establish(void *id) { return result(cm.establish(id)); }
 const char *kvw_cm_text(int type) { return cm.event_str(type); }

@@ -8,6 +8,7 @@ struct kvw_cm_event {
 	void *id;
 	int type; // rdma_cm_event_type
 	int status;
+	uint64_t number; // of the request, by kvw_cm_number; 0: none
 	uint8_t priv[32];
 	int priv_len;
 };
@@ -27,6 +28,8 @@ int kvw_cm_qp(void *id, void *qp, const struct kvw_qp_attr *a);
 int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, const struct kvw_qp_attr *a, int srq);
 int kvw_cm_accept(void *id, uint32_t qp_num, const struct kvw_qp_attr *a, int srq);
 int kvw_cm_reject(void *id);
+void kvw_cm_number(void *id, uint64_t number);
+int kvw_cm_peer(void *id, char *ip, int n, uint16_t *port);
 int kvw_cm_establish(void *id);
 const char *kvw_cm_text(int type);
 

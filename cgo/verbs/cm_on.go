@@ -46,6 +46,8 @@ const (
 	cmRouteResolved   = 2
 	cmConnectRequest  = 4
 	cmConnectResponse = 5
+	cmConnectError    = 6
+	cmUnreachable     = 7
 	cmRejected        = 8
 	cmEstablished     = 9
 	cmDisconnected    = 10
@@ -107,6 +109,27 @@ type CMConn struct {
 	c  *cm // of a client: its own
 }
 
+// Fd is readable when Ended has to be called; below 0: it is a server's connection, whose listener reports its end.
+func (c *CMConn) Fd() int {
+	if c.c == nil {
+		return -1
+	}
+	return c.c.fd
+}
+
+// Ended reports whether the peer has ended a client's connection. It does not block.
+func (c *CMConn) Ended() bool {
+	for {
+		var e C.struct_kvw_cm_event
+		if C.kvw_cm_event(c.c.ch, &e) != 0 {
+			return false
+		}
+		if e._type == cmDisconnected || e._type == cmDeviceRemoval {
+			return true
+		}
+	}
+}
+
 // Close ends the connection and notifies the peer. It does not change the queue pair.
 func (c *CMConn) Close() error {
 	n := C.kvw_cm_id_free(c.id)
@@ -121,8 +144,12 @@ func (c *CMConn) Close() error {
 
 // attr returns the parameters of p that rdma_cm does not determine.
 func (p *Peer) attr() *C.struct_kvw_qp_attr {
-	return &C.struct_kvw_qp_attr{mtu: C.uint32_t(mtuCode(p.MTU)), initiates: C.uint32_t(p.Initiates), responds: C.uint32_t(p.Responds),
+	a := &C.struct_kvw_qp_attr{mtu: C.uint32_t(mtuCode(p.MTU)), initiates: C.uint32_t(p.Initiates), responds: C.uint32_t(p.Responds),
 		traffic_class: C.uint8_t(p.TrafficClass), service_level: C.uint8_t(p.ServiceLevel)}
+	if p.WaitForReceives {
+		a.rnr_retry = 7 // without end
+	}
+	return a
 }
 
 func (p *Peer) srq() C.int {
@@ -133,7 +160,7 @@ func (p *Peer) srq() C.int {
 }
 
 // ConnectCM connects a queue pair to the server at an rdma_cm address, from the address from. It uses MTU, Initiates,
-// Responds, TrafficClass, ServiceLevel and Shared of p. It blocks, so the loop's goroutine must not call it; no other goroutine may use the queue pair meanwhile.
+// Responds, TrafficClass, ServiceLevel, WaitForReceives and Shared of p. The zero token is none: the request has no private data. It blocks, so the loop's goroutine must not call it; no other goroutine may use the queue pair meanwhile.
 // ECONNRESET: the server ended the connection before it was established.
 func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, token CMToken, p Peer) (_ *CMConn, err error) {
 	c, id, err := newCM()
@@ -188,7 +215,11 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 	if err := wait(cmRouteResolved, "find a route to"); err != nil {
 		return nil, err
 	}
-	if n := C.kvw_cm_connect(id, C.uint32_t(q.Num), (*C.uint8_t)(&token[0]), C.int(len(token)), p.attr(), p.srq()); n != 0 {
+	tokenBytes := len(token)
+	if token == (CMToken{}) {
+		tokenBytes = 0
+	}
+	if n := C.kvw_cm_connect(id, C.uint32_t(q.Num), (*C.uint8_t)(&token[0]), C.int(tokenBytes), p.attr(), p.srq()); n != 0 {
 		return nil, callError(fmt.Sprintf("rdma_cm: connect to %v:%d", to, port), errno(n), "")
 	}
 	if err := wait(cmConnectResponse, "connect to"); err != nil {
@@ -212,9 +243,16 @@ type CMListener struct {
 	done chan struct{}
 }
 
-// ListenCM listens on an address for connection requests, and calls request for each, on a goroutine of its own. Accept
-// or Reject must be called for each request, there or later. removed is called on that goroutine when the device is about to be removed: then no more requests come.
-func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest), removed func()) (*CMListener, error) {
+// CMEvents are called on a listener's goroutine.
+type CMEvents struct {
+	Request     func(token CMToken, r *CMRequest) // Accept or Reject must be called for the request, there or later
+	Removed     func()                            // the device is about to be removed: no more requests come
+	Established func(number uint64)               // the client of the request with this number has received the answer; nil: not called
+	Ended       func(number uint64)               // its connection has ended, or was not established; nil: not called
+}
+
+// ListenCM listens on an address and a port, 0 for any, for connection requests, on a goroutine of its own.
+func ListenCM(ip netip.Addr, port uint16, on CMEvents) (*CMListener, error) {
 	c, id, err := newCM()
 	if err != nil {
 		return nil, err
@@ -222,39 +260,47 @@ func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest), removed 
 	l := &CMListener{c: c, id: id, done: make(chan struct{})}
 	text := C.CString(ip.String())
 	defer C.free(unsafe.Pointer(text))
-	var port C.uint16_t
-	n := C.kvw_cm_listen(id, text, &port)
+	at := C.uint16_t(port)
+	n := C.kvw_cm_listen(id, text, &at)
 	if n == 0 {
 		l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
 	} else {
-		err = callError(fmt.Sprintf("rdma_cm: listen on %v", ip), errno(n), cmHint)
+		err = callError(fmt.Sprintf("rdma_cm: listen on %v, port %d", ip, port), errno(n), cmHint)
 	}
 	if err != nil {
 		C.kvw_cm_id_free(id)
 		C.kvw_cm_channel_free(c.ch)
 		return nil, err
 	}
-	l.Port = uint16(port)
-	go l.serve(request, removed)
+	l.Port = uint16(at)
+	go l.serve(on)
 	return l, nil
 }
 
-func (l *CMListener) serve(request func(CMToken, *CMRequest), removed func()) {
+func (l *CMListener) serve(on CMEvents) {
 	defer close(l.done)
 	for {
 		e, err := l.c.next(time.Time{}, l.wake)
 		if err != nil {
 			return
 		}
-		switch e._type { // other events also end the TCP connection
+		switch e._type { // other events of a connection with a hello also end the TCP connection
 		case cmDeviceRemoval:
-			removed()
+			on.Removed()
+		case cmEstablished:
+			if e.number != 0 && on.Established != nil {
+				on.Established(uint64(e.number))
+			}
+		case cmDisconnected, cmConnectError, cmUnreachable, cmRejected:
+			if e.number != 0 && on.Ended != nil {
+				on.Ended(uint64(e.number))
+			}
 		case cmConnectRequest:
 			var token CMToken
 			for i := range min(int(e.priv_len), len(token)) {
 				token[i] = byte(e.priv[i])
 			}
-			request(token, &CMRequest{id: e.id})
+			on.Request(token, &CMRequest{id: e.id})
 		}
 	}
 }
@@ -271,7 +317,21 @@ func (l *CMListener) Close() {
 // CMRequest is a connection request.
 type CMRequest struct{ id unsafe.Pointer }
 
-// Accept connects a queue pair of this side to the requester's. It uses MTU, Initiates, Responds, TrafficClass, ServiceLevel and Shared of p. Only the queue pair's goroutine may call it.
+// Number sets the number by which CMEvents name the request's connection; it is not 0. It must be called within CMEvents.Request.
+func (r *CMRequest) Number(n uint64) { C.kvw_cm_number(r.id, C.uint64_t(n)) }
+
+// Peer returns the address of the requester; it is not valid if the address is not known.
+func (r *CMRequest) Peer() netip.AddrPort {
+	var ip [64]C.char
+	var port C.uint16_t
+	if C.kvw_cm_peer(r.id, &ip[0], C.int(len(ip)), &port) != 0 {
+		return netip.AddrPort{}
+	}
+	addr, _ := netip.ParseAddr(C.GoString(&ip[0]))
+	return netip.AddrPortFrom(addr.Unmap(), uint16(port))
+}
+
+// Accept connects a queue pair of this side to the requester's. It uses MTU, Initiates, Responds, TrafficClass, ServiceLevel, WaitForReceives and Shared of p. Only the queue pair's goroutine may call it.
 func (r *CMRequest) Accept(q *QP, p Peer) (*CMConn, error) {
 	n := C.kvw_cm_qp(r.id, q.qp, p.attr())
 	if n == 0 {

@@ -14,13 +14,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/cgo/verbs/model"
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"golang.org/x/sys/unix"
 )
 
 // patience is for machines under emulation, with other work besides.
 const patience = 30 * time.Second
+
+// TestMain uses the model where the kernel has no device.
+func TestMain(m *testing.M) {
+	if probe.RDMA(probe.Local()).State != probe.Available {
+		if err := UseModel(model.Default); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 func open(t testing.TB) *Device {
 	t.Helper()
@@ -72,7 +85,7 @@ func newEnd(t testing.TB, d *Device, through Access) *end {
 	e.batch, err = NewBatch(&e.calls)
 	check(err)
 	t.Cleanup(func() { e.must(e.batch.Close()) })
-	mem, err := arena.New(64 << 10)
+	mem, err := arena.NewShared(64 << 10)
 	check(err)
 	t.Cleanup(func() { e.must(mem.Close()) })
 	e.mem = mem.Bytes()
@@ -576,7 +589,7 @@ func TestConnectsAndClosesLeaveNothing(t *testing.T) {
 // BenchmarkRegister is what a connection's memory costs.
 func BenchmarkRegister(b *testing.B) {
 	d := open(b)
-	a, err := arena.New(16 << 20)
+	a, err := arena.NewShared(16 << 20)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -45,15 +45,16 @@ static struct {
 	const char *(*wc_status_str)(enum ibv_wc_status);
 } v;
 
-int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned count, char *err, int n)
+// A library is found by its name, unless find returns its functions.
+int kvw_symbols(const char *library, void *(*find)(const char *), const struct kvw_symbol *symbols, unsigned count, char *err, int n)
 {
-	void *lib = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
-	if (!lib) {
+	void *lib = find ? NULL : dlopen(library, RTLD_NOW | RTLD_GLOBAL);
+	if (!lib && !find) {
 		snprintf(err, n, "%s", dlerror());
 		return -1;
 	}
 	for (unsigned i = 0; i < count; i++) {
-		void *f = dlsym(lib, symbols[i].name);
+		void *f = find ? find(symbols[i].name) : dlsym(lib, symbols[i].name);
 		if (!f) {
 			snprintf(err, n, "it has no %s", symbols[i].name);
 			return -1;
@@ -63,8 +64,8 @@ int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned 
 	return 0;
 }
 
-// kvw_load may be called only once.
-int kvw_load(char *err, int n)
+// kvw_load may be called only once. find, unless it is NULL, returns the functions instead of libibverbs.
+int kvw_load(void *find, char *err, int n)
 {
 	const struct kvw_symbol symbols[] = {
 #define SYMBOL(name) { "ibv_" #name, &v.name }
@@ -75,7 +76,7 @@ int kvw_load(char *err, int n)
 		SYMBOL(create_srq), SYMBOL(destroy_srq), SYMBOL(create_qp), SYMBOL(modify_qp), SYMBOL(query_qp), SYMBOL(destroy_qp),
 		SYMBOL(wc_status_str),
 	};
-	return kvw_symbols("libibverbs.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
+	return kvw_symbols("libibverbs.so.1", (void *(*)(const char *))find, symbols, sizeof symbols / sizeof *symbols, err, n);
 }
 
 // kvw_names writes the devices' names, each ended by a zero byte, and returns their number, or -errno.
@@ -448,7 +449,7 @@ static int poll_cq(struct ibv_cq *cq, struct kvw_wc *out, int n)
 			// After an error only these are valid.
 			*o = (struct kvw_wc){ .wr_id = wc[i].wr_id, .status = wc[i].status, .qp_num = wc[i].qp_num, .vendor = wc[i].vendor_err };
 			if (wc[i].status == IBV_WC_SUCCESS) {
-				o->recv = wc[i].opcode & IBV_WC_RECV ? 1 : 0;
+				o->recv = wc[i].opcode == IBV_WC_RECV_RDMA_WITH_IMM ? 2 : wc[i].opcode & IBV_WC_RECV ? 1 : 0;
 				o->bytes = wc[i].byte_len;
 				o->imm = wc[i].wc_flags & IBV_WC_WITH_IMM ? __builtin_bswap32(wc[i].imm_data) : 0;
 			}

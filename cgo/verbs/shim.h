@@ -60,6 +60,7 @@ struct kvw_qp_attr { // parameters of connect
 	uint8_t gid[16];
 	uint32_t my_psn;
 	uint8_t traffic_class, service_level; // 0: none requested
+	uint8_t rnr_retry; // with rdma_cm; 0: KVW_RNR_RETRY
 };
 
 // Timers of every queue pair: 0.64 ms before a retry after a missing receive; 67 ms before a packet is sent again, 6 times, because for rxe 7 means endless; and as
@@ -71,8 +72,8 @@ struct kvw_symbol {
 	const char *name;
 	void *to;
 };
-int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned count, char *err, int n);
-int kvw_load(char *err, int n);
+int kvw_symbols(const char *library, void *(*find)(const char *), const struct kvw_symbol *symbols, unsigned count, char *err, int n);
+int kvw_load(void *find, char *err, int n);
 int kvw_names(char *out, int n);
 void *kvw_open(const char *name, int *async_fd);
 int kvw_close(void *ctx);

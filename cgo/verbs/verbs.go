@@ -12,8 +12,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kvwire/kvwire/cgo/verbs/model"
 	"github.com/kvwire/kvwire/internal/probe"
 )
+
+// Link is the link of the modelled device.
+type Link = model.Link
 
 // Unavailable returns the reason why no queue pair can be made here, a *probe.Refusal of one line; nil if
 // there is a device. It lists the devices at each call, so it is not for the data path.

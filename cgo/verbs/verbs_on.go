@@ -28,7 +28,7 @@ const Built = true
 
 var load = sync.OnceValue(func() error {
 	var text [256]C.char
-	if C.kvw_load(&text[0], C.int(len(text))) != 0 {
+	if C.kvw_load(modelSymbols, &text[0], C.int(len(text))) != 0 {
 		return fmt.Errorf("verbs: load libibverbs.so.1: %s (apt-get install libibverbs1 ibverbs-providers)", C.GoString(&text[0]))
 	}
 	return nil
@@ -272,7 +272,7 @@ type Completion struct {
 	Bytes  uint32 // of a receive
 	Imm    uint32
 	QP     uint32
-	Recv   uint32 // 1: of a receive
+	Recv   uint32 // 1: of a receive, by a SEND; 2: by a WRITE
 	Vendor uint32
 }
 
@@ -465,6 +465,7 @@ type Peer struct {
 
 	Initiates, Responds        int   // READs in flight: this side's, and the peer's
 	TrafficClass, ServiceLevel uint8 // of the packets; 0: rdma_cm's, or 0
+	WaitForReceives            bool  // with rdma_cm: a message waits without end for a receive of the other side, in both directions
 }
 
 // Connect moves the queue pair to the state RTS. Receives must be posted before.

@@ -36,6 +36,7 @@ var notRun = []struct{ pattern, reason string }{
 	{`^(KVWIRE_UPDATE=1 )?go (test|build) `, "it is this test, or takes as long"},
 	{`^test/vm/vm\.sh `, "it needs qemu"},
 	{`redis-cli |redis-benchmark |redis://`, "it needs Redis's programs; testdata/script/redis.txtar runs them"},
+	{`valkey-|serve .*--transport rdma `, "it needs an RDMA device; testdata/script/rdma_resp.txtar runs it"},
 	{`--search `, "whether a rate keeps its bound depends on the machine"},
 	{`^ip (netns|-n) `, "it needs root and changes the machine's network"},
 	{`-launch |^ssh `, "it needs other hosts; testdata/script/launch.txtar runs launchers"},
@@ -49,6 +50,7 @@ var notRun = []struct{ pattern, reason string }{
 // foreignFlags are flags in the documentation that belong to other programs.
 var foreignFlags = map[string]string{
 	"security-opt": "docker", "ulimit": "docker", "device": "docker", "network": "docker", "cpuset-cpus": "docker", "cpus": "docker",
+	"rdma":                "valkey-cli",
 	"short-circuit-reads": "protostore", "num-tcp-threads": "protostore", "num-aio-threads": "protostore", "max-io-depth": "protostore",
 	"help": "every command", "help-all": "every command",
 }

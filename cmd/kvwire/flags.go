@@ -54,7 +54,7 @@ func (f *factors) loadFlags(pass func(*factor.Factor) bool) {
 func (f *factors) benchFlags() {
 	s := f.set
 	f.loadFlags(factor.Any(factor.Server | factor.Load | factor.Bench))
-	s.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port or redis+unix:///PATH; default: a server of its own")
+	s.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port, redis+unix:///PATH or valkey-rdma://host:port; default: a server of its own")
 	s.StringVar(&f.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
 	f.Launch.Bind(s)
 	factor.Group(s, fleet.HostsGroup, "server-at")

@@ -28,7 +28,7 @@ It ends with an error if the server does not answer for 15 s.`
 
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
-	f.set.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a running server, or redis://host:port or redis+unix:///PATH")
+	f.set.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a running server, or redis://host:port, redis+unix:///PATH or valkey-rdma://host:port")
 	f.loadFlags(func(x *factor.Factor) bool { return x.Has(factor.Load) || x.Has(factor.Server) && !x.Has(factor.Bench) })
 	f.Load.Depth = cell.LoadDepth
 	f.set.Lookup("depth").DefValue = strconv.Itoa(cell.LoadDepth)

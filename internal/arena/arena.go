@@ -20,7 +20,11 @@ const PageBytes = 4096
 const HugePageBytes = 2 << 20
 
 // Arena is one mapping. It is registered once, whole, with a ring or a protection domain.
-type Arena struct{ mem []byte }
+type Arena struct {
+	mem    []byte
+	shared bool // it is a part of shared memory, at its offset at
+	at     int
+}
 
 // New maps size bytes, rounded up to whole pages. Pages are touched on first use only.
 func New(size int) (*Arena, error) {
@@ -102,6 +106,9 @@ func (a *Arena) Close() error {
 	}
 	mem := a.mem
 	a.mem = nil
+	if a.shared {
+		return unshare(a.at, len(mem))
+	}
 	return unix.Munmap(mem)
 }
 
@@ -144,7 +151,7 @@ func PoolBytes(size int) int { return 1 << bits.Len(uint(max(size, MinBlockBytes
 // NewPool makes a pool over an arena of its own with size bytes, rounded up to a power of two.
 func NewPool(size int) (*Pool, error) {
 	size = PoolBytes(size)
-	a, err := New(size)
+	a, err := NewShared(size)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func New(entries, itemBytes int) (*Table, error) {
 		return nil, fmt.Errorf("export: %d entries for items of %d B: must be from 1 to 64 Mi entries and from 1 B to 1 MiB", entries, itemBytes)
 	}
 	s := Shape{1 << bits.Len(uint(entries-1)), (headBytes + itemBytes + tailBytes + 63) &^ 63}
-	a, err := arena.New(s.Entries * s.EntryBytes)
+	a, err := arena.NewShared(s.Entries * s.EntryBytes)
 	if err != nil {
 		return nil, err
 	}

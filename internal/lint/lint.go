@@ -147,7 +147,7 @@ func within(name string, trees ...string) bool {
 	return false
 }
 
-var networks = []string{"inproc", "tcp", "uring", "rdma"}
+var networks = []string{"inproc", "tcp", "uring", "rdma", "udp"}
 
 // only are imports that stand in few folders, with the reason.
 var only = []struct {
@@ -238,6 +238,8 @@ func forbidden(dir, imported string) string {
 		return "transport/socket does not import transport/stream: take what is to happen with a connection as an interface (Host)"
 	case within(dir, "transport/memory") && !within(ours, "internal/arena"):
 		return "transport/memory imports internal/arena only: it knows no connection (Owner), protocol (Order) or loop (Loop)"
+	case within(dir, "transport/datagram"):
+		return "transport/datagram imports the standard library only: packets go in and out, and a request is bytes"
 	case within(dir, "store") && within(ours, transports...):
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):

@@ -96,6 +96,8 @@ func TestImportRules(t *testing.T) {
 		{"transport/stream/a.go", module + "/store/disk", "a transport knows no store"},
 		{"transport/socket/a.go", module + "/transport", ""},
 		{"transport/socket/a.go", module + "/transport/stream", "transport/socket does not import transport/stream"},
+		{"transport/datagram/a.go", module + "/wire", "transport/datagram imports the standard library only"},
+		{"transport/datagram/a.go", "crypto/hmac", ""},
 		{"transport/memory/a.go", module + "/internal/arena", ""},
 		{"transport/memory/a.go", module + "/transport", "transport/memory imports internal/arena only"},
 		{"uring/a_test.go", module + "/store", "a transport knows no store"},

@@ -42,6 +42,9 @@ func connect(ctx context.Context, f *Settings, n *server.Network, addr string, g
 }
 
 func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr string, group *loop.Group) (err error) {
+	if err := n.Use(&f.Values); err != nil {
+		return err
+	}
 	t := n.Transport(&f.Values, nil, f.Identity.TLS)
 	if group != nil {
 		c.loops = group.Net()

@@ -102,7 +102,7 @@ func (p *Program) Describe(c experiment.Cell, e *fleet.Exec) (*fleet.Cell, error
 	if err != nil {
 		return nil, err
 	}
-	if d.Missing = cmp.Or(f.LinkWorks(), n.Works()); d.Missing == nil && f.ServerAt == "" {
+	if d.Missing = cmp.Or(f.LinkWorks(), n.Works(&f.Values)); d.Missing == nil && f.ServerAt == "" {
 		d.Missing = p.Works(f)
 	}
 	return d, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/socket"
@@ -189,7 +190,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if n := m.Result.TraceLeft; n > 0 {
 		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.Replay.Rows()))
 	}
-	if s.port != nil && s.port.Choice.Software && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
+	if s.port != nil && s.port.Choice.Software && s.port.Choice.Provider != device.Model && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
 		notes = append(notes, "polling uses CPU time that soft-RoCE needs here")
 	}
 	if after.HasDisk() {

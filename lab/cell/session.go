@@ -49,10 +49,10 @@ func Open(ctx context.Context, f *Settings) (*Session, error) {
 		return nil, err
 	}
 	if f.Launch.Server == "" {
-		err = n.Works()
+		err = n.Works(&f.Values)
 	}
 	if err == nil && len(f.Launch.Clients) == 0 {
-		err = side.Works()
+		err = side.Use(&f.Values)
 	}
 	if err != nil {
 		return nil, err
@@ -270,7 +270,7 @@ func startServer(ctx context.Context, f *Settings) (*fleet.Server, error) {
 		}
 		if f.Launch.Used() { // its clients are elsewhere
 			o.Listen = f.Launch.Listen()
-		} else if o.Listen, err = n.Address(0); err != nil {
+		} else if o.Listen, err = n.Address(&f.Values, 0); err != nil {
 			return nil, err
 		}
 		if o.Credentials, err = f.Identity.NewServer(f.TCP.TLS == factor.On); err != nil {

@@ -16,7 +16,7 @@ import (
 const redisPort = "6379"
 
 // ReadTarget parses Target, and reads the client's identity. Target is host:port or unix:PATH of a kvwire server, or the URL of a server with Redis's protocol:
-// redis://[user:password@]host[:port][/0] or redis+unix://[user:password@]/path.
+// redis://[user:password@]host[:port][/0], redis+unix://[user:password@]/path, or, by Valkey's protocol over RDMA, valkey-rdma://[user:password@]host[:port][/0].
 func (f *Settings) ReadTarget() error {
 	if err := f.parseTarget(); err != nil {
 		return err
@@ -35,6 +35,8 @@ func (f *Settings) parseTarget() error {
 	parse, form := parseRedisURL, "redis://host:port, or redis://user:password@host:port"
 	switch strings.ToLower(scheme) {
 	case "redis":
+	case "valkey-rdma":
+		form = strings.ReplaceAll(form, "redis://", "valkey-rdma://")
 	case "redis+unix":
 		parse, form = parseRedisUnixURL, "redis+unix:///path/of/the/socket, or redis+unix://user:password@/path/of/the/socket"
 	case "unix":
@@ -52,7 +54,10 @@ func (f *Settings) parseTarget() error {
 	if who != nil {
 		f.Identity.Who = who
 	}
-	if f.Server.Transport != "tcp" && f.Server.Transport != "uring" {
+	switch overRDMA := strings.EqualFold(scheme, "valkey-rdma"); {
+	case overRDMA && f.Server.Transport != "rdma":
+		return exit.Usagef("--target valkey-rdma://%s needs --transport rdma, not %s", at, f.Server.Transport)
+	case !overRDMA && f.Server.Transport != "tcp" && f.Server.Transport != "uring":
 		return exit.Usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)
 	}
 	if err := f.CheckUnix(f.Given, "target", at, f.identity.ca != ""); err != nil {

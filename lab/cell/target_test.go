@@ -76,3 +76,21 @@ func TestTargetsOfRedisNameTheUser(t *testing.T) {
 		}
 	}
 }
+
+func TestTargetsOfValkeyOverRDMANeedRDMA(t *testing.T) {
+	for _, c := range []struct {
+		target, transport, at string
+	}{
+		{"valkey-rdma://10.0.0.1:6379", "rdma", "10.0.0.1:6379"},
+		{"valkey-rdma://ann:s3cret@h", "rdma", "h:6379"},
+		{"valkey-rdma://10.0.0.1:6379", "tcp", ""},
+		{"redis://10.0.0.1:6379", "rdma", ""},
+		{"valkey-rdma://10.0.0.1:6379/1", "rdma", ""},
+	} {
+		f := (&Program{}).newCell()
+		f.Target, f.Server.Transport = c.target, c.transport
+		if err := f.ReadTarget(); c.at == "" && exit.Code(err) != exit.Usage || c.at != "" && (err != nil || f.Target != c.at || !f.Redis) {
+			t.Errorf("%s with %s: %q, %v", c.target, c.transport, f.Target, err)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
@@ -155,7 +156,7 @@ func (p *Program) checkRequired(x *experiment.Experiment, l *fleet.Launchers) er
 	for _, name := range x.Require {
 		n, err := p.Network(name)
 		if err == nil {
-			err = n.Works()
+			err = n.Works(&factor.Values{})
 		}
 		if err != nil {
 			return exit.With(exit.Missing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err))

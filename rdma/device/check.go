@@ -10,6 +10,9 @@ import (
 
 // openable returns an error if the choice's device file cannot be opened.
 func (c *Choice) openable(s *System) error {
+	if c.Provider == Model {
+		return nil // it has no device file
+	}
 	if s.Host.Leaving(c.Device) {
 		return refuse(aboutFile, c.Device+" is being removed: a process that has it open delays this", probe.LeavingRemedy)
 	}

@@ -22,6 +22,7 @@ type System struct {
 	Map        Map
 	Interfaces func() ([]Interface, error)
 	Source     func(peer netip.Addr) (netip.Addr, error) // the address that the kernel would send from
+	Model      bool                                      // its only device is the model: the others are not used
 }
 
 // Interface is a network interface.
@@ -34,7 +35,7 @@ type Interface struct {
 
 // Local returns this machine, as this process sees it.
 func Local() *System {
-	return &System{Host: probe.Local(), Map: rdmaMap{}, Interfaces: interfaces, Source: source}
+	return &System{Host: probe.Local(), Map: rdmaMap{}, Interfaces: interfaces, Source: source, Model: model.Load()}
 }
 
 func interfaces() ([]Interface, error) {
@@ -114,8 +115,8 @@ type Choice struct {
 	NetMTU    int        // bytes of the interface's packets; 0: not known
 	MTU       int        // bytes of payload of an RDMA packet that fit NetMTU; 0: not known from sysfs
 	LinkLayer string     // Ethernet or InfiniBand
-	Provider  string     // the driver: rxe, siw, mlx5, …
-	Software  bool       // rxe or siw: the CPU does its work, so it is never called hardware
+	Provider  string     // the driver: rxe, siw, mlx5, …; model
+	Software  bool       // rxe, siw or model: the CPU does its work, so it is never called hardware
 	Verbs     string     // the device file, /dev/infiniband/uverbs0; "": there is none
 }
 
@@ -130,7 +131,7 @@ const (
 // CMOnly reports whether only rdma_cm can connect queue pairs: iWARP addresses peers by IP and TCP, not by GID.
 func (c Choice) CMOnly() bool { return c.GIDType == IWARP }
 
-// Kind returns the value of the column device: rxe, siw, or hw for a NIC.
+// Kind returns the value of the column device: rxe, siw, model, or hw for a NIC.
 func (c Choice) Kind() string {
 	if c.Software {
 		return c.Provider

@@ -41,7 +41,7 @@ func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
 	if ports = slices.DeleteFunc(ports, func(p Port) bool { return p.unusable() != nil }); len(ports) == 0 {
 		return Choice{}, unfit
 	}
-	if ip.IsLoopback() {
+	if ip.IsLoopback() && !s.Model {
 		return Choice{}, refuse(aboutAddress, ip.String()+" is loopback, on which no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", suggestAddress(ports))
 	}
 	if !ip.IsValid() || ip.IsUnspecified() {
@@ -106,6 +106,9 @@ func (c *Choice) usable(s *System, ports []Port) error {
 
 // pickAny picks the first IPv4 address of a usable port, or else the first address.
 func pickAny(s *System, ports []Port) (Choice, error) {
+	if s.Model && len(ports[0].Choices) > 0 {
+		return ports[0].Choices[0], nil
+	}
 	var first error
 	for _, fits := range []func(c *Choice) bool{
 		func(c *Choice) bool { return isPublic(c) && c.Addr.Is4() },
@@ -227,6 +230,9 @@ func suggestSetup(ports []Port) string {
 // PickForPeer picks for a client: the device with the address from which the kernel would send to a peer.
 func PickForPeer(s *System, peer netip.Addr) (Choice, error) {
 	peer = peer.Unmap()
+	if s.Model && peer.IsValid() && !peer.IsUnspecified() {
+		return Pick(s, peer)
+	}
 	if peer.IsLoopback() || !peer.IsValid() || peer.IsUnspecified() {
 		if !peer.IsLoopback() {
 			return Choice{}, refuse(aboutPath, "the peer's address is missing", "name the server's address, not that of all its interfaces")
@@ -270,6 +276,9 @@ func explainPath(s *System, peer, from netip.Addr, err error) error {
 // *probe.Refusal. nil does not mean that the peer exists.
 func CheckReach(s *System, c Choice, peer netip.Addr) error {
 	peer = peer.Unmap()
+	if s.Model {
+		return checkModelReach(s, peer)
+	}
 	if !peer.IsValid() || peer.IsUnspecified() || peer.IsLoopback() {
 		_, err := PickForPeer(s, peer) // always an error for these
 		return err

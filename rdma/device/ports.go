@@ -43,6 +43,9 @@ func (s *System) list(gap int) (ports []Port, nets []Interface) {
 	if err != nil {
 		nets = nil // no interface has an address
 	}
+	if s.Model {
+		return []Port{modelPort(nets)}, nets
+	}
 	for _, device := range s.Map.Names() {
 		dir := classDir(device)
 		entries, err := fs.ReadDir(s.Host.Root, dir+"/ports")

@@ -63,11 +63,11 @@ func (s *Settings) Check(plan loop.Plan, w io.Writer, asJSON bool) error {
 func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	c := &findings{}
 	c.add("flags", fmt.Sprintf("they go together: %s, %s", plural.Of(plan.Loops(), "loop"), plural.Of(plan.Keys(), "partition")), s.checkAmounts(plan))
-	works := n.Works()
+	works := n.Use(s.Values)
 	c.add("transport", n.Name+" works here", works)
 	listen, err := s.Listen, error(nil)
 	if !s.Given("listen") {
-		listen, err = n.Address(DefaultPort)
+		listen, err = n.Address(s.Values, DefaultPort)
 	}
 	if works == nil || s.Given("listen") { // else it is the same once more
 		if err == nil {
@@ -82,7 +82,7 @@ func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	}
 	found, _ := s.memory(plan)
 	c.add("memory", found, nil) // a server can start with less
-	if n.Name == "rdma" {
+	if n.Name == "rdma" && !s.RDMA.Modelled() {
 		found, err := s.pinned(probe.Local(), plan)
 		c.add("pinned", found, err)
 	}

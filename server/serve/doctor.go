@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -23,7 +24,7 @@ func Doctor(dir string) (probe.Report, error) {
 		if n.Probe == nil {
 			continue
 		}
-		if err := n.Probe(); err != nil {
+		if err := n.Probe(&factor.Values{}); err != nil {
 			failed[n.Name] = err
 		}
 	}
@@ -32,7 +33,7 @@ func Doctor(dir string) (probe.Report, error) {
 		return nil, err
 	}
 	r := append(probe.Doctor(store.Folders(dir), failed), device.Findings(device.Local(), least, most)...)
-	return append(r, pingPong()...), nil
+	return append(append(r, pingPong()...), device.ModelFinding(rdma.Built)), nil
 }
 
 // pingPong exchanges messages over the device that a server would use by default; without one there is no row.
@@ -67,7 +68,8 @@ func pingPong() probe.Report {
 // rdmaEnvironment is the section rdma of env.json.
 type rdmaEnvironment struct {
 	device.Env
-	Caps *rdma.Caps `json:"queue_pair,omitempty"` // of one with the default options
+	Model string     `json:"model,omitempty"`      // the modelled link
+	Caps  *rdma.Caps `json:"queue_pair,omitempty"` // of one with the default options
 }
 
 // Environment is this machine, with the RDMA device that a server would use by default. revision is kvwire's; "": not known.
@@ -76,6 +78,9 @@ func Environment(revision string) report.Env {
 	s := device.Local()
 	if c, err := device.Pick(s, netip.Addr{}); err == nil {
 		r := rdmaEnvironment{Env: device.ReadEnv(s, c)}
+		if l := rdma.Modelled(); l != nil {
+			r.Model = l.String()
+		}
 		if caps, err := rdma.QueryCaps(c, rdma.Options{}); err == nil {
 			r.Caps = &caps
 		}

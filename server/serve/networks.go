@@ -2,6 +2,7 @@ package serve
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
@@ -9,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
@@ -26,14 +28,22 @@ var Networks = []*server.Network{
 		o.ServerTLS, o.ClientTLS = server, client
 		return tcp.Transport{Options: o}
 	}},
-	{Name: "uring", Probe: func() error { return probe.Uring(probe.Local()).Err() },
+	{Name: "uring", Probe: func(*factor.Values) error { return probe.Uring(probe.Local()).Err() },
 		Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 			return uring.Transport{Options: v.Uring.Options()}
 		}},
-	{Name: "rdma", Probe: func() error { _, err := rdma.Here(); return err }, Host: rdma.Here,
+	{Name: "rdma", Probe: func(v *factor.Values) error { _, err := rdmaHost(v); return err }, Host: rdmaHost, Prepare: func(v *factor.Values) error { return v.RDMA.UseDevice() },
 		Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 			return rdma.Transport{Options: v.RDMA.Options()}
 		}},
+}
+
+// rdmaHost is the default address of a server over rdma. Other machines do not reach the modelled device.
+func rdmaHost(v *factor.Values) (netip.Addr, error) {
+	if v.RDMA.Modelled() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), device.ModelFinding(rdma.Built).Err()
+	}
+	return rdma.Here()
 }
 
 // FindNetwork returns the network of that name.

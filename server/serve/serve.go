@@ -62,7 +62,7 @@ func (s *Settings) Serve(ctx context.Context, o Options) error {
 	if !s.Given("listen") {
 		n, err := FindNetwork(s.Server.Transport)
 		if err == nil {
-			s.Listen, err = n.Address(DefaultPort)
+			s.Listen, err = n.Address(s.Values, DefaultPort)
 		}
 		if err != nil {
 			return err

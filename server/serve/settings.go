@@ -116,7 +116,7 @@ func (s *Settings) Start() (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Works(); err != nil {
+	if err := n.Use(s.Values); err != nil {
 		return nil, err
 	}
 	if err := s.EngineWorks(); err != nil {
@@ -132,7 +132,7 @@ func (s *Settings) Start() (*server.Server, error) {
 	if found, enough := s.memory(&plan); !enough {
 		c.Log.Warn("the server may need more memory than there is", "found", found)
 	}
-	if n.Name == "rdma" {
+	if n.Name == "rdma" && !s.RDMA.Modelled() {
 		if _, err := s.pinned(probe.Local(), &plan); err != nil {
 			return nil, err
 		}

@@ -24,6 +24,7 @@ type respServer struct {
 	session   resp.Session
 	finalText string // the last bytes to send before the connection ends
 	hint      int    // bytes of the last value read: the guess for the next answer
+	stays     bool   // the connection does not move to another loop
 
 	command
 	replies
@@ -117,7 +118,7 @@ const respDepth = 32
 // handshake distributes new connections over the loops (ErrMove), makes the connection ready for commands, and parses those received.
 func (rs *respServer) handshake(adopted bool) error {
 	c := rs.c
-	if !adopted {
+	if !adopted && !rs.stays {
 		if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
 			c.state = stateMoving
 			return ErrMove
@@ -861,7 +862,7 @@ func (rs *respServer) refuse(code wire.Code, why error) {
 
 // shutdown ends the connection after the last answer.
 func (rs *respServer) shutdown() {
-	if c := rs.c; c.state == stateOpen && !c.account.Paused() { // if it is paused, complete commands still wait for memory
+	if c := rs.c; (c.state == stateOpen || c.state == stateHello) && !c.account.Paused() { // if it is paused, complete commands still wait for memory
 		rs.endWith("-ERR kvwire is shutting down\r\n")
 	}
 	rs.sendLast()

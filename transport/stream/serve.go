@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -42,6 +43,11 @@ func (p *Peers) Move(to int, m Moved) {
 	if !p.loops[to].Do(func() { p.ends[to].Adopt(m) }) {
 		m.Close()
 	}
+}
+
+// Do calls f with the endpoint of a loop, on that loop. It reports false if the loop has stopped: f is not called. Any goroutine may call it.
+func (p *Peers) Do(to int, f func(e Endpoint)) bool {
+	return p.loops[to].Do(func() { f(p.ends[to]) })
 }
 
 // Serve listens on addr, host:port or unix:PATH, and puts an endpoint onto each network loop of g. The first loop accepts all connections, so that the client
@@ -170,6 +176,14 @@ type Dialed struct {
 	hello     wire.ServerHello
 	recvBytes int
 	redis     bool
+}
+
+// DialedRedis authenticates on a connection that a transport has made itself, and checks that the server uses Redis's protocol. o must have its defaults.
+func DialedRedis(nc net.Conn, o transport.DialOptions) (*Dialed, error) {
+	if err := ping(nc, o.Access); err != nil {
+		return nil, err
+	}
+	return &Dialed{redisHello(o.Depth), o.RecvBytes, true}, nil
 }
 
 // Client makes the client's end. Only l's goroutine may call it.

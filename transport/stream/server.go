@@ -151,6 +151,20 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	return c
 }
 
+// NewRESPServer makes the server's end of a new connection that stays on this loop, and whose client uses Redis's protocol, also if the transport's own clients
+// send messages. It returns nil as NewServer does, and counts and logs that.
+func (h *Host) NewRESPServer(d Driver, name string) *Server {
+	c := h.NewServer(d, name)
+	if c == nil {
+		if !h.closing {
+			h.logRefused(name, wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers)))
+		}
+		return nil
+	}
+	c.p = &respServer{c: c, stays: true}
+	return c
+}
+
 // Adopt makes the server's end of a connection from another loop, and handles the bytes received there. It
 // returns nil as NewServer does.
 func (h *Host) Adopt(d Driver, m *Moved) *Server {
@@ -267,7 +281,7 @@ func (c *Server) allocSlots(keep []byte) error {
 	slots := 2 * c.depth
 	const per = ownBytes
 	recv := h.O.RecvBytes
-	if h.Grant != nil {
+	if _, native := c.p.(*nativeServer); native && h.Grant != nil {
 		recv = wire.MaxHelloBytes // a message transport's messages have their own memory
 	}
 	buf := h.conns.Alloc(recv)

@@ -19,16 +19,20 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// accessTests are the tests of authentication by the hello, which travels by TCP on every network.
+// accessTests are the tests of authentication by the hello.
 var accessTests = []test{
 	{"ClientsWithTheSecretConnect", withSecret},
 	{"ClientsWithoutTheSecretAreRefused", withoutSecret},
+	{"ReadOnlyClientsCannotWrite", readOnlyClients},
+}
+
+// helloTests are those in which the test sends parts of the hello itself, by TCP.
+var helloTests = []test{
 	{"ServersWithoutTheSecretAreRejected", impostors},
 	{"NoServerDataBeforeTheProof", noDataBeforeProof},
 	{"ReplayedProofsAreRefused", replays},
 	{"InvalidProofsAreRefused", badProofs},
 	{"UnauthenticatedClientsMeetTheDeadline", waits(unauthenticated)},
-	{"ReadOnlyClientsCannotWrite", readOnlyClients},
 }
 
 // respAccessTests are the tests of authentication by Redis's protocol.

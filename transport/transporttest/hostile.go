@@ -82,6 +82,9 @@ func (h *firstBytes) Read(b []byte) (int, error) {
 
 func (r *Rig) raw() *raw {
 	r.t.Helper()
+	if r.n.RESP != nil {
+		return r.rawOn(r.n.RESP(r.t, r.Loop, r.Server.Addr()))
+	}
 	c, err := dialRaw(r.Server.Addr())
 	if err != nil {
 		r.t.Fatal(err)

@@ -89,6 +89,9 @@ type Network struct {
 	// garbage, incomplete frames, or nothing.
 	Stream bool
 
+	// Datagrams means that the hello does not travel by TCP, and that nothing can be sent to the server but by a client.
+	Datagrams bool
+
 	// ServerTLS and ClientTLS are the transport's configurations, for connections that the suite makes itself, as a server or as a client; nil: plain text.
 	ServerTLS, ClientTLS *tls.Config
 
@@ -100,6 +103,9 @@ type Network struct {
 	// message (several, if it is too long for one), and unread messages stop the sender as a full socket
 	// buffer does. If the hello is not granted, it returns c.
 	Raw func(t testing.TB, l *loop.Loop, c net.Conn, depth int) (net.Conn, wire.ServerHello)
+
+	// RESP is for networks where Redis's protocol does not travel by TCP. It connects to a server. If l is nil, it makes a loop.
+	RESP func(t testing.TB, l *loop.Loop, addr string) net.Conn
 
 	// Env is the environment with which TestMain uses this network in a child process.
 	Env []string
@@ -195,6 +201,9 @@ func Run(t *testing.T, n Network) {
 	}
 	if !n.Local {
 		tests = append(append(tests, remoteTests...), accessTests...)
+		if !n.Datagrams {
+			tests = append(tests, helloTests...)
+		}
 	}
 	if n.Stream || n.Raw != nil {
 		tests = append(append(tests, hostileTests...), test{"TimeParkedDoesNotCountForTheHelloDeadline", waits(parkedHello)})
@@ -203,6 +212,13 @@ func Run(t *testing.T, n Network) {
 		tests = append(append(append(append(tests, respTests...), respAccessTests...), halfCloseTests...), manyConnTests...)
 	}
 	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
+	}
+}
+
+// RunRESP runs the tests of servers with Redis's protocol, for a network with RESP.
+func RunRESP(t *testing.T, n Network) {
+	for _, c := range append(append([]test{}, respTests...), respAccessTests...) {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
 }
@@ -220,16 +236,19 @@ func RunVariant(t *testing.T, n Network) {
 // RunBrief runs the most important tests for an option of a transport whose suite runs elsewhere: data of all sizes
 // arrive, in any order, many at a time, and the death of a peer is detected.
 func RunBrief(t *testing.T, n Network) {
-	for _, c := range []test{
+	tests := []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
 		{"LargePutsWithoutPause", largePuts},
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
 		{"PipeliningToDepthAndBeyond", pipelining},
 		{"ServerDeathInFlight", serverDeath},
-		{"RequestsWaitForMemory", smallPool},
 		{"BothSidesParkAlternately", parkedBoth},
-	} {
+	}
+	if !n.Datagrams {
+		tests = append(tests, test{"RequestsWaitForMemory", smallPool})
+	}
+	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
 }
@@ -333,6 +352,9 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	}
 	r.Loop = l
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server's log: %q", r.Logs())
+		}
 		if err := stop(); err != nil {
 			t.Errorf("the client's loop: %v", err)
 		}

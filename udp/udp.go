@@ -1,0 +1,68 @@
+// Package udp is the network of datagrams over UDP sockets under epoll: one socket for each network loop of a server, and one for all client connections of
+// a loop. Package transport/datagram is the protocol; this package moves its packets, by sendmmsg and recvmmsg, and converts between requests and the
+// native frame. It may not import store.
+package udp
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/datagram"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// Options are the options of the network. Zero values mean the defaults.
+type Options struct {
+	DatagramBytes int                 // largest datagram (1472)
+	Credits       int                 // packets of a connection in flight to the server (64)
+	Congestion    datagram.Congestion // of clients
+}
+
+// creditsDefault packets of 1472 B fit into the receive buffer that Linux gives a socket by default (208 KiB, of which each takes 2.3).
+const creditsDefault = 64
+
+// datagramDefault is Ethernet's MTU less the headers of IPv4 and UDP.
+const datagramDefault = 1472
+
+// Transport implements transport.Transport. Its zero value is ready.
+type Transport struct{ Options Options }
+
+var _ transport.Transport = Transport{}
+
+// Name returns the value of the column transport.
+func (Transport) Name() string { return "udp" }
+
+// Sleep returns epoll: the disk's ring, if any, is one of its descriptors.
+func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
+
+// Serve listens on addr, host:port.
+func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	return serve(addr, g, o, t.Options)
+}
+
+// Dial connects to addr, host:port, and puts the connection onto l.
+func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	return dial(ctx, l, addr, o, t.Options)
+}
+
+// core returns the options of the protocol.
+func (o Options) core() datagram.Options {
+	return datagram.Options{DatagramBytes: cmp.Or(o.DatagramBytes, datagramDefault), Credits: cmp.Or(o.Credits, creditsDefault), Congestion: o.Congestion, Random: random}
+}
+
+// random returns 64 bits that no peer can guess.
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return binary.NativeEndian.Uint64(b[:])
+}
+
+// smallBytes is the room of a slot's own memory for key and value, and again for an answer.
+const smallBytes = 256
+
+// headBytes is the longest beginning of a reply: the frame's header and the durations.
+const headBytes = wire.HeaderBytes + wire.TimesBytes

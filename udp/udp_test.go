@@ -1,0 +1,238 @@
+package udp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/datagram"
+	"github.com/kvwire/kvwire/transport/transporttest"
+	"github.com/kvwire/kvwire/wire"
+)
+
+var network = transporttest.Network{Transport: Transport{}, Datagrams: true}
+
+func TestMain(m *testing.M) { transporttest.Main(m, network) }
+
+func TestUDP(t *testing.T) { transporttest.Run(t, network) }
+
+// The suite over datagrams of loopback's size, few credits, and a rate.
+func TestOptions(t *testing.T) {
+	n := network
+	n.Transport = Transport{Options{DatagramBytes: 60_000, Credits: 4, Congestion: datagram.CongestionTimely}}
+	transporttest.RunBrief(t, n)
+}
+
+func TestIPv6(t *testing.T) {
+	c, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	_ = c.Close()
+	n := network
+	n.Host = "[::1]"
+	r := transporttest.NewRig(t, n, 2, transport.ServerOptions{})
+	for loop := range 2 {
+		k := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Loop: loop}))
+		k.Expect(transporttest.Put("k", transporttest.Fill(10_000, 1)), kv.StatusOK)
+	}
+}
+
+// relay passes datagrams on between clients and a server, and loses and doubles some of them.
+func relay(t *testing.T, to string, seed uint64, loss float64) string {
+	t.Helper()
+	front, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := net.Dial("udp4", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = front.Close(); _ = server.Close() })
+	copies := func(rng *rand.Rand) int {
+		switch p := rng.Float64(); {
+		case p < loss:
+			return 0
+		case p < 2*loss:
+			return 2
+		}
+		return 1
+	}
+	client := make(chan net.Addr, 1)
+	go func() { // to the server
+		rng := rand.New(rand.NewPCG(seed, 1))
+		b := make([]byte, 65536)
+		for first := true; ; first = false {
+			n, from, err := front.ReadFrom(b)
+			if err != nil {
+				close(client)
+				return
+			}
+			if first {
+				client <- from
+			}
+			for range copies(rng) {
+				_, _ = server.Write(b[:n])
+			}
+		}
+	}()
+	go func() { // from the server
+		rng := rand.New(rand.NewPCG(seed, 2))
+		b := make([]byte, 65536)
+		to := <-client
+		for {
+			n, err := server.Read(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			for range copies(rng) {
+				_, _ = front.WriteTo(b[:n], to)
+			}
+		}
+	}()
+	return front.LocalAddr().String()
+}
+
+// Over a path that loses and doubles packets each request is executed once, and each answer is right.
+func TestRequestsOverALossyPath(t *testing.T) {
+	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	for seed, loss := range []float64{0.001, 0.02, 0.1} {
+		conn, err := network.Dial(t.Context(), r.Loop, relay(t, r.Server.Addr(), uint64(seed), loss), transport.DialOptions{DialMax: transporttest.WaitMax})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := transporttest.NewCaller(t, r.Loop, conn)
+		before, err := r.Server.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ops := transporttest.Effort(200)
+		for i := range ops {
+			v := transporttest.Fill([]int{10, 300, 2000, 40_000}[i%4], uint64(i))
+			c.Expect(transporttest.Put(fmt.Sprint(i%10), v), kv.StatusOK)
+			if g := c.Expect(transporttest.Get(fmt.Sprint(i%10), 40_000), kv.StatusOK); !bytes.Equal(g.Value, v) {
+				t.Fatalf("get %d: other bytes", i)
+			}
+		}
+		after, err := r.Server.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := after[0].Requests - before[0].Requests; n != uint64(2*ops) {
+			t.Errorf("loss %g: %d requests were executed, of %d", loss, n, 2*ops)
+		}
+		conn.Hangup()
+	}
+}
+
+// Packets of strangers change nothing, and are not answered with more than they bring.
+func TestGarbageIsNotAnswered(t *testing.T) {
+	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	s, err := net.Dial("udp4", r.Server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	before, err := r.Server.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	sent := 0
+	for range 500 {
+		b := make([]byte, rng.IntN(1400))
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		if len(b) > 1 && rng.IntN(2) == 0 {
+			b[0], b[1] = 0xCE, 0x10|byte(rng.IntN(16))
+		}
+		_, _ = s.Write(b)
+		sent += len(b)
+	}
+	c.Expect(transporttest.Put("k", []byte("v")), kv.StatusOK)
+	after, err := r.Server.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := after[0].BytesOut - before[0].BytesOut; out > uint64(sent) || after[0].Conns != 1 || after[0].Requests != 1 {
+		t.Errorf("%d B were sent for %d; %+v", out, sent, after[0])
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	s, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := s.LocalAddr().String()
+	_ = s.Close()
+	if _, err := network.Dial(t.Context(), r.Loop, addr, transport.DialOptions{DialMax: transporttest.WaitMax}); !errors.Is(err, datagram.ErrRefused) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A server that has another secret, and grants all the same, is rejected.
+func TestAServerWithoutTheSecretIsRejected(t *testing.T) {
+	ann := access.Entry{Name: "ann", Secret: "the secret of ann"}
+	open := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	_, err := open.TryDial(transport.DialOptions{Access: &ann})
+	var refusal *transport.Refusal
+	if !errors.As(err, &refusal) {
+		t.Errorf("a server without secrets: %v", err)
+	}
+	grant := wire.ServerHello{Version: wire.Version, Depth: 1, MaxKeyBytes: 100, MaxValueBytes: 100, Loops: 1}
+	h := &hub{}
+	c := &conn{who: &ann, opened: make(chan error, 1)}
+	if err := h.Opened(&datagram.Session{User: c}, grant.Append(nil)); !errors.Is(err, transport.ErrImpostor) {
+		t.Errorf("a grant without a proof: %v", err)
+	}
+}
+
+// Requests for which the server has no memory wait until there is some.
+func TestRequestsWaitForMemory(t *testing.T) {
+	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{PoolBytes: 1})
+	var cs []*transporttest.Caller
+	for range 4 {
+		cs = append(cs, transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 4})))
+	}
+	v := transporttest.Fill(1<<20, 1)
+	for _, c := range cs {
+		for i := range 4 {
+			c.Submit(transporttest.Put(fmt.Sprint(i), v))
+		}
+	}
+	for _, c := range cs {
+		for range 4 {
+			if q := c.Next(); q.Status != kv.StatusOK {
+				t.Fatalf("a put ends as %v", q.Status)
+			}
+		}
+		for i := range 4 {
+			c.Submit(transporttest.Get(fmt.Sprint(i), 1<<20))
+		}
+	}
+	for _, c := range cs {
+		for range 4 {
+			if q := c.Next(); q.Status != kv.StatusOK || !bytes.Equal(q.Value, v) {
+				t.Fatalf("a get ends as %v", q.Status)
+			}
+		}
+		r.Hangup(c)
+	}
+	transporttest.Until(t, "all memory to be free", func() bool {
+		s, err := r.Server.Stats()
+		return err == nil && s[0].PoolBytes == 0 && s[0].ConnBytes == 0 && s[0].Conns == 0
+	})
+}
+
+func BenchmarkLoopUDPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }
