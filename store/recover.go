@@ -44,11 +44,10 @@ type recovery struct {
 
 // brokenItem is a broken item whose head is readable.
 type brokenItem struct {
-	key      []byte
-	at       place
-	kind     uint8
-	seq      uint64
-	repaired bool // the head was damaged, too
+	key  []byte
+	at   place
+	kind uint8
+	seq  uint64
 }
 
 // brokenMax bounds the lists of broken items and lost units, and the number of garbage heads to repair.
@@ -304,7 +303,7 @@ func (v *recovery) handleSlot(at place, b []byte, t *tally) error {
 	t.newest = max(t.newest, it.seq)
 	v.last = max(v.last, it.seq)
 	if verdict == slotBroken {
-		b := brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq, repaired}
+		b := brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq}
 		switch {
 		case it.seq <= v.onDisk: // it was on disk before: it is damaged
 			v.addDamaged(b)
