@@ -5,6 +5,7 @@
 package rdma
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -33,6 +34,8 @@ func (v Verb) String() string { return verbNames[v] }
 
 // writes reports whether messages are written into slots of the receiver that the sender chooses.
 func (v Verb) writes() bool { return v == Write || v == WritePoll }
+
+var errNoCM = errors.New("rdma: rdma_cm connects queue pairs of the kernel's devices only, and the model is none: --rdma-connect tcp")
 
 // CheckWait returns an error if loops with this wait policy cannot use the verb.
 func (v Verb) CheckWait(w loop.Wait) error {
@@ -103,7 +106,7 @@ func (o Options) Defaults() (Options, error) {
 	set(&o.MTU, 4096)
 	switch {
 	case o.Connect == ByCM && Modelled() != nil:
-		return o, fmt.Errorf("rdma: rdma_cm connects queue pairs of the kernel's devices only, and the model is none: --rdma-connect tcp")
+		return o, errNoCM
 	case o.SlotBytes < 256 || o.SlotBytes > 1<<20 || o.SlotBytes%64 != 0:
 		return o, fmt.Errorf("rdma: slots of %d B: 256 B to 1 MiB, a multiple of 64", o.SlotBytes)
 	case o.InlineBytes > 1024:

@@ -63,6 +63,9 @@ func dialRESP(ctx context.Context, l *loop.Loop, addr string, o transport.DialOp
 
 // connectRESP makes a connection, before its first command. ctx has a deadline.
 func connectRESP(ctx context.Context, l *loop.Loop, addr string, o Options) (b *blocking, err error) {
+	if Modelled() != nil {
+		return nil, errors.New("rdma: Valkey's clients connect by rdma_cm, which needs a device of the kernel's: leave out --rdma-device model")
+	}
 	from, to, err := route(ctx, addr)
 	if err != nil {
 		return nil, err

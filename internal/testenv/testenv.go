@@ -43,12 +43,17 @@ func NotShort(t testing.TB, why string) {
 // Short reports whether this is a short run without the race detector, as in make check.
 func Short() bool { return testing.Short() && !Race }
 
+// Required reports whether KVWIRE_REQUIRE names a feature: what needs it must run.
+func Required(feature string) bool {
+	return slices.Contains(strings.Split(os.Getenv("KVWIRE_REQUIRE"), ","), feature)
+}
+
 // Need is for tests that need a feature which is not there when err is not nil.
 func Need(t testing.TB, feature string, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
-	case slices.Contains(strings.Split(os.Getenv("KVWIRE_REQUIRE"), ","), feature):
+	case Required(feature):
 		t.Fatalf("KVWIRE_REQUIRE names %s: %v", feature, err)
 	default:
 		t.Skipf("no %s here: %v", feature, err)
