@@ -88,12 +88,13 @@ packages() {
     local at_once=(-count=1 -p 2 -parallel 6 -timeout "$timeout")
     local raced=(./loop ./transport/... ./inproc ./tcp ./uring ./wire ./bench/... ./internal/ring ./internal/arena ./internal/fifo)
     local plain=()
+    [[ $rdma_here ]] || raced+=(./rdma/...) # over the model; on a device the whole tests run, too
     mapfile -t plain < <(go list "${native[@]}" ./... | grep -vxFf <(go list "${native[@]}" "${raced[@]}"))
     if [[ $long ]]; then
         must go test "${native[@]}" "${at_once[@]}" ./...
     else # of raced what the race detector skips, or has in a shorter form; it waits most of its time
         must go test "${native[@]}" "${at_once[@]}" \
-            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|RespEchoes)|^TestUring$/shared/^(Zero|RespEchoes)|^TestUring$/separate' \
+            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|RespEchoes)|^TestUring$/shared/^(Zero|RespEchoes)|^TestUring$/separate|^TestRDMA$/./^Zero' \
             "${raced[@]}" >"$out/raced.log" 2>&1 &
         must go test "${native[@]}" "${at_once[@]}" "${plain[@]}"
         wait $!
@@ -101,7 +102,7 @@ packages() {
     fi
 
     step "race detector, on what has several goroutines"
-    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" "${raced[@]}" ./rdma/... ./store/disk
+    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" "${raced[@]}" ${rdma_here:+./rdma/...} ./store/disk
     local several='WhatAMapDoes|Reopen|Park|Close|Export|Fault|Engine' # a store's other goroutines are those of its engines
     [[ ! $long ]] || several=.
     must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" -run "$several" ./store ./store/index
