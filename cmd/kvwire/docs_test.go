@@ -33,7 +33,7 @@ const checkout = "../.."
 // notRun are the commands that are not run, with the reasons. Their flags, make targets and files are checked all the same.
 var notRun = []struct{ pattern, reason string }{
 	{`^make `, "it takes minutes, installs packages, or needs root"},
-	{`^(KVWIRE_UPDATE=1 )?go (test|build) `, "it is this test, or takes as long"},
+	{`^(KVWIRE_(UPDATE|LONG)=1 )?go (test|build) `, "it is this test, or takes as long"},
 	{`^test/vm/vm\.sh `, "it needs qemu"},
 	{`redis-cli |redis-benchmark |redis://`, "it needs Redis's programs; testdata/script/redis.txtar runs them"},
 	{`valkey-|serve .*--transport rdma `, "it needs an RDMA device; testdata/script/rdma_resp.txtar runs it"},
@@ -45,6 +45,7 @@ var notRun = []struct{ pattern, reason string }{
 	{`^(sha256sum -c --ignore-missing|tar|kvwire-v[^ ]*) `, "it needs the archives of a release, which setup/release_test.go tries"},
 	{`[ >]/usr/local/`, "it writes to the system's folders; testdata/script/completion.txtar writes elsewhere"},
 	{`^jq `, "it needs Podman's profile"},
+	{`^tshark `, "it captures until it is ended, and needs root"},
 }
 
 // foreignFlags are flags in the documentation that belong to other programs.

@@ -353,7 +353,7 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 	for _, why := range []string{"failed", "skipped"} {
 		t.Run(why, func(t *testing.T) {
 			takesGenerations(t)
-			f := beginFaulty(t, twoGenerations("4s"))
+			f := beginFaulty(t, twoGenerations("10s")) // the signal must come before a generation ends
 			f.ends(exit.OK)
 			rows, err := report.ReadRows(filepath.Join(f.dir, lab.RowsFile))
 			all, serr := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))

@@ -26,7 +26,7 @@ smoke() { # all verbs, and tcp beside them
 run 120 cgo/verbs # the limits are for a guest beside which other tests run
 run 120 rdma/device
 run "$([[ ${KVWIRE_LONG:-} ]] && echo 14000 || echo 3000)" rdma # long: a million torn READs
-run 600 cmd/kvwire -test.run '^TestScript$/^(rdma.*|doctor)$'
+run 900 cmd/kvwire -test.parallel 1 -test.run '^TestScript$/^(rdma.*|doctor)$' # one after the other: they listen on the device's address and one port
 run 1500 verify -test.run "^TestHistories\$/^rdma-$([[ ${KVWIRE_LONG:-} ]] || echo '/colocated/disk-cow')"
 run 400 verify -test.run "^TestSoak\$"
 smoke
