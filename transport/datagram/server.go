@@ -476,7 +476,9 @@ func (s *ServerSession) Reply(slot int, head, body []byte) bool {
 	k.replyParts = int32(packetsOf(len(head)+len(body), s.payload))
 	k.next, k.end, k.sent, k.first = 0, 1, 0, true
 	s.s.Count.Replies++
-	s.s.enqueue(k)
+	if !k.queued { // a duplicate of the last request may have put the slot into the queue, and nothing was sent since
+		s.s.enqueue(k)
+	}
 	return true
 }
 
