@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"time"
 
@@ -328,17 +327,7 @@ func (c *conn) begin(r *kv.Request) bool {
 	if r.Stages != nil {
 		r.Stages.Mark(kv.StageClientQueue, loop.Nanos())
 	}
-	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.uses)<<32 | uint64(slot), Arg: r.Limit}
-	var value []byte
-	if r.Op == kv.OpPut {
-		value = r.Value
-		hd.ValueBytes, hd.Arg = uint32(len(value)), 0
-	} else if r.Op != kv.OpDelete {
-		hd.ValueBytes = uint32(min(cap(r.Value), math.MaxUint32))
-	}
-	if r.Stages != nil {
-		hd.Flags = wire.FlagTimes
-	}
+	hd, value := wire.RequestHeader(r, uint64(k.uses)<<32|uint64(slot))
 	per := c.perCall()
 	head := c.heads[slot*per : (slot+1)*per]
 	hd.Encode(head)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"github.com/kvwire/kvwire/kv"
 )
@@ -49,6 +50,21 @@ func ArgOf(r *kv.Request) uint32 {
 		return ScanMore
 	}
 	return 0
+}
+
+// RequestHeader returns the header of a request's frame, and the value that follows the key; nil: none.
+func RequestHeader(r *kv.Request, id uint64) (h Header, value []byte) {
+	h = Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: id, Arg: r.Limit}
+	if r.Op == kv.OpPut {
+		value = r.Value
+		h.ValueBytes, h.Arg = uint32(len(value)), 0
+	} else if r.Op != kv.OpDelete {
+		h.ValueBytes = uint32(min(cap(r.Value), math.MaxUint32))
+	}
+	if r.Stages != nil {
+		h.Flags = FlagTimes
+	}
+	return h, value
 }
 
 // Outcome sets the outcome of the request that a reply answers, except Value.

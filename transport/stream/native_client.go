@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
@@ -34,17 +33,7 @@ func (p *nativeClient) supports(op kv.Op) bool { return !op.Updates() && op != k
 // begin writes the request's header and queues its pieces.
 func (p *nativeClient) begin(k *call) {
 	c, r := p.c, k.r
-	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.uses)<<32 | uint64(k.index), Arg: r.Limit}
-	var value []byte
-	if r.Op == kv.OpPut {
-		value = r.Value
-		hd.ValueBytes, hd.Arg = uint32(len(value)), 0
-	} else if r.Op != kv.OpDelete {
-		hd.ValueBytes = uint32(min(cap(r.Value), math.MaxUint32))
-	}
-	if r.Stages != nil {
-		hd.Flags = wire.FlagTimes
-	}
+	hd, value := wire.RequestHeader(r, uint64(k.uses)<<32|uint64(k.index))
 	hd.Encode(k.head)
 	m := message{slot: k.index}
 	if len(r.Key)+len(value) <= smallBytes {
