@@ -133,9 +133,6 @@ func (s *Server) Each(f func(*ServerSession)) {
 // From returns the client's address.
 func (s *ServerSession) From() Address { return s.from }
 
-// Heard returns when the last packet of the client was received.
-func (s *ServerSession) Heard() int64 { return s.heard }
-
 // Slots returns the granted number of requests in flight.
 func (s *ServerSession) Slots() int { return len(s.slots) }
 
@@ -329,7 +326,7 @@ func (s *ServerSession) receiveRequest(now int64, k *slot, h *Header, body []byt
 	case ahead == 1:
 		if part > 0 {
 			if !k.refused { // else a gap would make the client send all of it again at once
-				s.tell(KindGap, h, 0)
+				s.answerParts(KindGap, h, 0)
 			}
 			return true
 		}
@@ -339,7 +336,7 @@ func (s *ServerSession) receiveRequest(now int64, k *slot, h *Header, body []byt
 		s.freeReply(k)
 		if k.refused = !s.s.host.Begin(s, int(k.index), bytes); k.refused {
 			k.round = h.Round
-			s.tell(KindWait, h, 0)
+			s.answerParts(KindWait, h, 0)
 			return true
 		}
 		k.state, k.number = slotReceiving, h.Number
@@ -352,18 +349,18 @@ func (s *ServerSession) receiveRequest(now int64, k *slot, h *Header, body []byt
 		s.duplicate(k, h)
 		return true
 	case part > k.got:
-		s.tell(KindGap, h, k.got)
+		s.answerParts(KindGap, h, k.got)
 		return true
 	case part < k.got:
 		if s.s.Count.Duplicates++; h.Flags&FlagAnswer != 0 {
-			s.tell(KindAck, h, k.got)
+			s.answerParts(KindAck, h, k.got)
 		}
 		return true
 	}
 	s.s.host.Part(s, int(k.index), at, body)
 	if k.got++; k.got < k.parts {
 		if h.Flags&FlagAnswer != 0 {
-			s.tell(KindAck, h, k.got)
+			s.answerParts(KindAck, h, k.got)
 		}
 		return true
 	}
@@ -378,13 +375,13 @@ func (s *ServerSession) duplicate(k *slot, h *Header) {
 	s.s.Count.Duplicates++
 	if int32(h.Part) != k.parts-1 {
 		if h.Flags&FlagAnswer != 0 && k.state != slotIdle {
-			s.tell(KindAck, h, k.parts-1)
+			s.answerParts(KindAck, h, k.parts-1)
 		}
 		return
 	}
 	switch {
 	case k.state == slotExecuting:
-		s.tell(KindWait, h, k.parts)
+		s.answerParts(KindWait, h, k.parts)
 	case k.state == slotReplied && !k.queued:
 		k.round = h.Round
 		k.next, k.end = 0, 1
@@ -392,8 +389,8 @@ func (s *ServerSession) duplicate(k *slot, h *Header) {
 	}
 }
 
-// tell answers a packet of a request with the number of its parts that have arrived.
-func (s *ServerSession) tell(kind Kind, h *Header, got int32) {
+// answerParts answers a packet of a request with the number of its parts that have arrived.
+func (s *ServerSession) answerParts(kind Kind, h *Header, got int32) {
 	s.s.Count.Waits += b2u(kind == KindWait)
 	s.s.Count.Gaps += b2u(kind == KindGap)
 	s.s.answer(&s.from, &Header{Kind: kind, Slot: h.Slot, ID: s.peer, Number: h.Number, Round: h.Round, Part: uint16(got)})
@@ -415,9 +412,7 @@ func (s *ServerSession) fetch(k *slot, h *Header) bool {
 		return true
 	}
 	k.next, k.end, k.round = from, end, h.Round
-	if !k.queued {
-		s.s.enqueue(k)
-	}
+	s.s.enqueue(k)
 	return true
 }
 
@@ -426,7 +421,7 @@ func (s *ServerSession) fetch(k *slot, h *Header) bool {
 func (s *ServerSession) Retry() {
 	for i := range s.slots {
 		if k := &s.slots[i]; k.refused && s.state != sessionEnded {
-			s.tell(KindGap, &Header{Slot: k.index, Number: k.number + 1, Round: k.round}, 0)
+			s.answerParts(KindGap, &Header{Slot: k.index, Number: k.number + 1, Round: k.round}, 0)
 			return
 		}
 	}
@@ -476,14 +471,16 @@ func (s *ServerSession) Reply(slot int, head, body []byte) bool {
 	k.replyParts = int32(packetsOf(len(head)+len(body), s.payload))
 	k.next, k.end, k.sent, k.first = 0, 1, 0, true
 	s.s.Count.Replies++
-	if !k.queued { // a duplicate of the last request may have put the slot into the queue, and nothing was sent since
-		s.s.enqueue(k)
-	}
+	s.s.enqueue(k)
 	return true
 }
 
-// enqueue puts a slot at the end of the queue of those with parts to send.
+// enqueue puts a slot at the end of the queue of those with parts to send, unless it is in the queue: a duplicate of the last request may have put it there,
+// and nothing was sent since.
 func (s *Server) enqueue(k *slot) {
+	if k.queued {
+		return
+	}
 	k.queued = true
 	if s.ready.last == nil {
 		s.ready.first = k
