@@ -39,10 +39,9 @@ func (k *slotsKey) decode(b []byte) {
 type keyState uint8
 
 const (
-	keyUnbound  keyState = iota // it grants no access yet
-	keyBound                    // it grants access to our slots, and must be sent
-	keySent                     // its message is in the send queue
-	keySentPoll                 // likewise, with the verb write-poll
+	keyUnbound keyState = iota // it grants no access yet
+	keyBound                   // it grants access to our slots, and must be sent
+	keySent                    // its message is in the send queue
 )
 
 // keys holds the keys by which each side may write to the other's slots. If the verb needs no keys, known is true and state is keySent from the start.
@@ -106,9 +105,7 @@ func (l *link) sendKey() {
 	op.SGE[0], op.SGEs = verbs.Piece(to, l.mem.region.LKey), 1
 	op.Flags = verbs.Signaled
 	l.out.unsignaled = 0
-	if l.keys.state = keySent; l.ring != nil {
-		l.keys.state = keySentPoll
-	}
+	l.keys.state = keySent
 }
 
 // receiveKey handles the peer's first message.

@@ -108,6 +108,18 @@ func (l *link) Side() stream.Side { return l.side }
 // until its completion is polled.
 func (l *link) Stamp() {}
 
+// usePort makes the port of a choice the link's. A port that is down is an error.
+func (l *link) usePort(c device.Choice) (err error) {
+	if l.pair.port, err = l.d.nic.dev.Port(c.Port); err != nil {
+		return err
+	}
+	if !l.pair.port.Active {
+		return fmt.Errorf("rdma: port %d of %s is down (ip link set %s up; see kvwire doctor)", c.Port, c.Device, c.Netdev)
+	}
+	l.pair.choice = c
+	return nil
+}
+
 // open makes the queue pair with its memory, and posts the receives. staging is the size of a place for a copied message,
 // in bytes.
 func (l *link) open(c device.Choice, depth, staging int) (err error) {
@@ -117,13 +129,9 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 			l.destroy()
 		}
 	}()
-	if l.pair.port, err = n.dev.Port(c.Port); err != nil {
+	if err = l.usePort(c); err != nil {
 		return err
 	}
-	if !l.pair.port.Active {
-		return fmt.Errorf("rdma: port %d of %s is down (ip link set %s up; see kvwire doctor)", c.Port, c.Device, c.Netdev)
-	}
-	l.pair.choice = c
 	l.in.slots, l.in.slotBytes, l.mem.placeBytes = slotsFor(depth), d.o.SlotBytes, staging
 	l.out.wrs = fifo.Make[sending](l.in.slots)
 	if d.o.Verb == WritePoll {

@@ -34,20 +34,16 @@ func UseModel(l Link) error {
 	m.Lock()
 	defer m.Unlock()
 	if m.link != nil {
-		return sameLink(*m.link, l)
+		if *m.link != l {
+			return fmt.Errorf("rdma: this process models the link %v already, and can model no other", *m.link)
+		}
+		return nil
 	}
 	if err := verbs.UseModel(l); err != nil {
 		return err
 	}
 	device.UseModel()
 	m.link = &l
-	return nil
-}
-
-func sameLink(used, l Link) error {
-	if used != l {
-		return fmt.Errorf("rdma: this process models the link %v already, and can model no other", used)
-	}
 	return nil
 }
 

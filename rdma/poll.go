@@ -144,24 +144,6 @@ func (l *link) deliverFound() error {
 	return nil
 }
 
-// stageWrites adds the messages with bytes to the batch, and returns the last work request.
-func (l *link) stageWrites() (last *verbs.Op) {
-	n := l.d.nic
-	for l.keys.known && l.sendable() > 1 {
-		if n.batch.Full() {
-			l.signalLast(last)
-			last = nil
-			l.d.post()
-		}
-		k, bytes := l.side.Next(l.d.iov[:], l.out.maxBytes)
-		if k == 0 {
-			break
-		}
-		last = l.addWrite(l.d.iov[:k], bytes)
-	}
-	return last
-}
-
 // addWrite makes two work requests of the bytes in v: the message and its flag. They have one place in the send queue, and a completion of the flag
 // ends both.
 func (l *link) addWrite(v []unix.Iovec, bytes int) *verbs.Op {

@@ -3,8 +3,6 @@
 package rdma
 
 import (
-	"fmt"
-
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/fifo"
@@ -32,13 +30,9 @@ func (l *link) openRESP(c device.Choice, side valkey.Side, stallMax int64) (err 
 			l.destroy()
 		}
 	}()
-	if l.pair.port, err = n.dev.Port(c.Port); err != nil {
+	if err = l.usePort(c); err != nil {
 		return err
 	}
-	if !l.pair.port.Active {
-		return fmt.Errorf("rdma: port %d of %s is down (ip link set %s up; see kvwire doctor)", c.Port, c.Device, c.Netdev)
-	}
-	l.pair.choice = c
 	o := valkey.Sizes
 	o.Server, o.StallMax, o.Copied = l.served, stallMax, &d.l.Stats.Copied
 	if err = n.reserve(respEntries); err != nil {

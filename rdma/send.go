@@ -87,13 +87,10 @@ func (l *link) sendable() int { return min(l.credits.available(), l.out.room()) 
 
 // stage adds the messages to send to the batch.
 func (l *link) stage() {
-	var last *verbs.Op
 	if l.sendKey(); l.keys.state != keySent {
-		if l.keys.state != keySentPoll {
-			return
-		}
-		last = l.stageWrites()
+		return
 	}
+	var last *verbs.Op
 	n := l.d.nic
 	if l.reader != nil {
 		last = l.reader.stage(last)
@@ -108,7 +105,11 @@ func (l *link) stage() {
 		if k == 0 {
 			break
 		}
-		last = l.addMessage(l.d.iov[:k], bytes)
+		if l.ring == nil {
+			last = l.addMessage(l.d.iov[:k], bytes)
+		} else {
+			last = l.addWrite(l.d.iov[:k], bytes)
+		}
 	}
 	if l.sendable() > 0 && (l.alive.probe || l.credits.replyDue || l.credits.unadvertised() >= l.in.slots/2) && !n.batch.Full() {
 		last = l.addMessage(nil, 0)

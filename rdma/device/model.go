@@ -46,7 +46,7 @@ func modelPort(nets []Interface) Port {
 	return p
 }
 
-// checkReach is CheckReach for the model.
+// checkModelReach returns an error if the peer is on another machine, which the model does not connect.
 func checkModelReach(s *System, peer netip.Addr) error {
 	nets, err := s.Interfaces()
 	if err != nil {

@@ -443,8 +443,7 @@ func TestViolations(t *testing.T) {
 
 // pair is a client and a server, and the fabric between them.
 type pair struct {
-	ends  [2]*alone
-	chars [2]int // bytes that each end has received
+	ends [2]*alone
 }
 
 func newPair(t testing.TB, o Options) *pair {
