@@ -31,14 +31,12 @@ func Sendmmsg(fd int, m []Datagram) (int, error) {
 	return result(n, e)
 }
 
-// Undelivered takes one message of a socket's error queue (IP_RECVERR, ip(7)): the address to which a datagram was sent, in to, and the error. false: the queue is empty.
+// Undelivered reads one message of a socket's error queue (IP_RECVERR, ip(7)): the address to which a datagram was sent, in to, and the error. false: the queue is empty.
 func Undelivered(fd int, to []byte) (e syscall.Errno, ok bool) {
-	var control [unix.SizeofCmsghdr + 64]byte // a sock_extended_err of 16 bytes, and the address of who caused it
-	m := unix.Msghdr{Name: unsafe.SliceData(to), Namelen: uint32(len(to)), Control: &control[0]}
-	m.SetControllen(len(control))
-	_, _, failed := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
-	if failed != 0 || int(m.Controllen) < unix.SizeofCmsghdr+4 {
-		return 0, failed == 0
+	var control errorControl
+	n, ok := queuedError(fd, to, &control)
+	if !ok || n < unix.SizeofCmsghdr+4 {
+		return 0, ok
 	}
 	return syscall.Errno(*(*uint32)(unsafe.Pointer(&control[unix.SizeofCmsghdr]))), true
 }

@@ -107,14 +107,23 @@ func Sendmsg(fd int, m *unix.Msghdr, flags uintptr) (int, error) {
 // Sent reads one message of a non-blocking socket's error queue. free: it is the notification that memory sent with MSG_ZEROCOPY
 // is free again (Documentation/networking/msg_zerocopy.rst). copied: the kernel has copied it nevertheless.
 func Sent(fd int) (free, copied bool) {
-	var control [unix.SizeofCmsghdr + 64]byte // a sock_extended_err of 16 bytes, and the address of its cause
-	m := unix.Msghdr{Control: &control[0]}
-	m.SetControllen(len(control))
-	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+	var control errorControl
+	n, ok := queuedError(fd, nil, &control)
 	const origin = unix.SizeofCmsghdr + 4 // behind ee_errno
 	const code = origin + 2
-	free = e == 0 && int(m.Controllen) > code && control[origin] == unix.SO_EE_ORIGIN_ZEROCOPY
+	free = ok && n > code && control[origin] == unix.SO_EE_ORIGIN_ZEROCOPY
 	return free, free && control[code] == unix.SO_EE_CODE_ZEROCOPY_COPIED
+}
+
+// errorControl is control data of an error queue's message: a sock_extended_err of 16 bytes, and the address of its cause.
+type errorControl [unix.SizeofCmsghdr + 64]byte
+
+// queuedError reads one message of a non-blocking socket's error queue: the address to which it was sent, in to, and its control data, of n bytes. false: the queue is empty.
+func queuedError(fd int, to []byte, control *errorControl) (n int, ok bool) {
+	m := unix.Msghdr{Name: unsafe.SliceData(to), Namelen: uint32(len(to)), Control: &control[0]}
+	m.SetControllen(len(control))
+	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+	return int(m.Controllen), e == 0
 }
 
 // Filter has all threads of the process pass their system calls through a seccomp filter, for good (seccomp(2)). For tests: root, or PR_SET_NO_NEW_PRIVS.
