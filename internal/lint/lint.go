@@ -215,7 +215,7 @@ var only = []struct {
 	{"github.com/Mellanox/rdmamap", []string{"rdma/device"}, "it has traps, so use device.Map"},
 	{"github.com/prometheus", []string{"server", "cmd/kvwire"}, "a package keeps plain counters, and server exports them as metrics"},
 	{"C", []string{"cgo/verbs"}, "one package calls C, and one tag leaves it out, so put the binding there"},
-	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these, behind functions that are safe"},
+	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys", "internal/testenv"}, "put what needs it into one of these, behind functions that are safe"},
 }
 
 // standard are packages that import no foreign code, except what is named.
