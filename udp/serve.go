@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is a listening network. The first loop's socket has the address that was asked for. The others have ports of their own, which a client learns from its hello.
+// server is a listening network. The first loop's socket has the address that was asked for. The others have ports of their own, which the server's hello contains.
 type server struct {
 	addr  string
 	loops []*loop.Loop

@@ -132,7 +132,7 @@ type call struct {
 const (
 	controlRoom  = 1024
 	burst        = 16   // packets of one request or reply before another's turn
-	doneFrom     = 1024 // bytes: the server is told of larger replies that are complete, so that it can free them before the slot's next request
+	doneFrom     = 1024 // bytes: the client acknowledges larger replies when they are complete, so the server can free them before the slot's next request
 	timeoutShift = 10   // most doublings of a time-out
 	firstTimeout = int64(100e6)
 )
@@ -205,9 +205,6 @@ func (s *Session) Open() bool { return s.state == sessionOpen }
 
 // Slots returns the granted number of requests in flight.
 func (s *Session) Slots() int { return len(s.calls) }
-
-// RoundTrip returns the smoothed round trip without the server's time, in ns; 0: none was measured.
-func (s *Session) RoundTrip() int64 { return s.path.smoothed }
 
 // Sent reports whether the server may have received something of the request in a slot.
 func (s *Session) Sent(slot int) bool { return s.calls[slot].sentMost > 0 }
@@ -844,8 +841,8 @@ const (
 	refusedEvery = int64(20e6)
 )
 
-// Refused is called when the carrier learns that nobody receives packets at an address. The news may be forged, so a session ends only if it comes again, and nothing is
-// received meanwhile.
+// Refused is called when an error reports that nothing receives packets at an address (for UDP, an ICMP port unreachable). Such reports can be forged, so a session ends
+// only after several of them, with no packet received between them.
 func (c *Client) Refused(now int64, to *Address) {
 	for _, s := range c.sessions.rows {
 		if s == nil || s.to != *to || s.refusals > 0 && now < s.refusedAt+refusedEvery {
