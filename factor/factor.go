@@ -33,6 +33,7 @@ type Factor struct {
 	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If Effect does not
 	// hold, the flag has no effect and the column is empty. If Sweep does not hold, cells of an experiment do not have the factor.
 	When, Effect, Sweep Condition
+	Scope               string   // where it applies, in words, if conditions cannot express it
 	Owners              []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
 	OffUnix             bool     // without effect on unix sockets
 	ByRun               bool     // the run fills in the column, with the value that it really used
