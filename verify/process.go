@@ -75,6 +75,9 @@ func (c *child) execute(o order) error {
 	}
 	if o.Network != "" {
 		n := find(o.Network)
+		if err := n.works(); err != nil {
+			return err
+		}
 		var loops []*loop.Loop
 		if o.Serve != nil {
 			s, _, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // the server ends with this process

@@ -18,6 +18,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
@@ -244,7 +245,10 @@ func (s *soaking) resources() (l Resources, err error) {
 	}
 	for _, t := range s.servers {
 		if t.n.feature == "rdma" {
-			kinds, err := testenv.RDMAObjects()
+			kinds := rdma.Objects()
+			if rdma.Modelled() == nil {
+				kinds, err = testenv.RDMAObjects()
+			}
 			for _, n := range kinds {
 				l.Objects += n
 			}

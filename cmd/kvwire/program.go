@@ -61,7 +61,7 @@ var program = sync.OnceValue(func() *run.Program {
 				return s.Start()
 			},
 			Note: note},
-		Environment: func() report.Env { return serve.Environment(revision()) },
+		Environment: func(links ...string) report.Env { return serve.Environment(revision(), links...) },
 		Temporary:   serve.TemporaryParent,
 	}
 })
