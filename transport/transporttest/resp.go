@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -481,8 +483,17 @@ func respClientList(t *testing.T, n Network) {
 	well()
 }
 
-// RunRedis runs the tests for a client with Redis's protocol (DialOptions.Redis), which n dials, with a kvwire server.
+// redisDialer dials a server as if it were a Redis.
+type redisDialer struct{ transport.Transport }
+
+func (d redisDialer) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	o.Redis = true
+	return d.Transport.Dial(ctx, l, addr, o)
+}
+
+// RunRedis runs the tests for a client with Redis's protocol, with a kvwire server.
 func RunRedis(t *testing.T, n Network) {
+	n.Transport = redisDialer{n.Transport}
 	for _, c := range []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
 		{"LargeValuesArriveComplete", largeValues},
