@@ -32,6 +32,7 @@ var respTests = []test{
 	{"RespIdleClientsMeetTheDeadline", waits(respIdle)},
 	{"RespClientsDieWithRequestsInFlight", respDies},
 	{"RespClientListNamesAllConnections", respClientList},
+	{"RespCountersMatchTheCommands", respCounters},
 	{"RespCommandsAreAnsweredAtShutdown", respShutdown},
 }
 
@@ -380,6 +381,27 @@ func respIdle(t *testing.T, n Network) {
 		t.Fatalf("%q (%v), want %q", b, err, want)
 	}
 	r.Logged(1, "no request in")
+}
+
+// respCounters: the server's counters have the commands of the store, the bytes both ways, and the connection until its end.
+func respCounters(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	value := string(Fill(10_000, 1))
+	sent, answers := 0, 0
+	for range 20 {
+		for _, x := range [][2]string{{command("SET", "k", value), "+OK\r\n"}, {command("GET", "k"), bulk(value)}, {command("PING"), "+PONG\r\n"}} {
+			c.sendText(x[0])
+			c.expect(x[1])
+			sent, answers = sent+len(x[0]), answers+len(x[1])
+		}
+	}
+	Until(t, "the answers to be counted", func() bool { return r.stats().BytesOut == uint64(answers) }) // TLS has more of them on the wire
+	if s := r.stats(); s.Conns != 1 || s.Opened != 1 || s.Requests != 40 || s.Unanswered != 0 || s.BytesIn != uint64(sent) || s.ConnBytes == 0 {
+		t.Errorf("after %d B and %d B: %+v", sent, answers, s)
+	}
+	_ = c.Close()
+	Until(t, "the connection to be gone", func() bool { s := r.stats(); return s.Conns == 0 && s.ConnBytes == 0 && s.PoolBytes == 0 })
 }
 
 func respNeverReads(t *testing.T, n Network) {
