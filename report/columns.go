@@ -128,6 +128,7 @@ var meanings = map[string]string{
 	"method": "slices: in alternation with the other variants of the question; whole: alone, in one piece", "slice_ns": "counted window of a slice", "settle_ns": "load at the start of a slice that is not counted", "slices": "number of slices of the run",
 	"started_at": "start of the warm-up, UTC", "git_rev": "commit of the program",
 	"device": "device that carried the requests: hw, rxe, siw, model (a modelled device), loopback, unix (a unix socket), veth or nic",
+	"fabric": "what carries Redis's protocol (transport=redis): tcp, unix (a unix socket) or rdma (Valkey's protocol)",
 	"ops":    "operations answered in the window", "errors": "operations that failed",
 	"misses": "reads of loaded records that were not there", "expected_misses": "trace: reads that found nothing, of keys that the trace deletes or that were not there when it began", "unanswered": "requests that were sent and had no answer at the end of the drain; their ages count as latencies (lower bounds)",
 	"verify_failures": "values read that were not written for their key; empty where nothing was verified",

@@ -122,7 +122,7 @@ const ModelNote = "(model): a model of an RDMA device, not a measurement of one.
 // Modelled reports whether the row's RDMA device is a model.
 func (r *Row) Modelled() bool { return r.RDMAModel != "" }
 
-// OnUnix is the value of the column device for a unix socket.
+// OnUnix is the value of the columns device and fabric for a unix socket.
 const OnUnix = "unix"
 
 // Row is one run of one cell: one line of runs.csv, with its columns in their order: identity, all factors, outcome, cost, wire,
@@ -173,6 +173,7 @@ type Row struct {
 	// Factors of both sides, and of the machine.
 	Ring            string `csv:"ring"` // shared or separate
 	ClientTransport string `csv:"client_transport"`
+	Fabric          string `csv:"fabric"` // transport=redis: tcp, unix or rdma
 	TCPEngine       string `csv:"tcp_engine"`
 	Update          string `csv:"update"`
 	CacheBytes      Int    `csv:"cache_bytes"`
