@@ -324,6 +324,13 @@ type Row struct {
 	TurnsPerS       Float `csv:"turns_per_s"`       // of all loops together
 	OpsPerTurn      Float `csv:"ops_per_turn"`      // of the turns that found something and of those that did not
 
+	// Cost of datagrams, of client and server together.
+	UDPPacketsPerOp         Float `csv:"udp_packets_per_op"`         // given to the kernel
+	UDPRetransmissionsPerOp Float `csv:"udp_retransmissions_per_op"` // of requests, and of what asks for replies
+	UDPTimeoutsPerOp        Float `csv:"udp_timeouts_per_op"`
+	UDPStallsPerOp          Float `csv:"udp_stalls_per_op"` // a request had something to send, and its connection no credit
+	UDPRTTNs                Float `csv:"udp_rtt_ns"`        // mean round trip, without the server's time
+
 	// Cost of RDMA, of client and server together.
 	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC
 	RDMAWRsPerOp          Float `csv:"rdma_wrs_per_op"`   // work requests for send queues

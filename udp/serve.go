@@ -69,6 +69,15 @@ func serve(addr string, g *loop.Group, o transport.ServerOptions, u Options) (tr
 	return s, nil
 }
 
+// CanListen returns the reason why no server could listen on addr, host:port.
+func CanListen(addr string) error {
+	fd, _, err := bind("udp", addr)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err
+}
+
 // onEachLoop calls f on each loop, until one fails.
 func (s *server) onEachLoop(f func(i int, l *loop.Loop) error) error {
 	for i, l := range s.loops {

@@ -206,6 +206,9 @@ func (s *Session) Row(m *Measured) *report.Row {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
 	}
+	if f.Server.Transport == "udp" && f.UDP.Loss > 0 {
+		notes = append(notes, "kvwire itself dropped "+f.UDP.Loss.String()+" of the datagrams (--net-loss)")
+	}
 	if note := fallbackNote(r); note != "" {
 		notes = append(notes, note)
 	}

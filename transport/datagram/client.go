@@ -81,6 +81,7 @@ type Session struct {
 
 	heard     int64 // when the last packet of the server was received
 	asked     int64 // when a question was sent last
+	keepMax   int64 // at most so long without packets before a question; 0: Options.Keep
 	refusals  int   // since the last packet of the server was received; see Client.Refused
 	refusedAt int64 // when the last of them was counted
 
@@ -572,10 +573,11 @@ func (s *Session) granted(now int64, body []byte) {
 	}
 	c.peers[g.id.Token] = s
 	c.Count.Opened++
-	c.timers.plan(s, s.deadline())
 	if err := c.host.Opened(s, g.app); err != nil {
 		s.End(err)
+		return
 	}
+	c.timers.plan(s, s.deadline())
 }
 
 // receive handles a packet of an open session, and reports whether it fits the session.
@@ -703,6 +705,8 @@ func (s *Session) advance(now int64, k *call, answered int32, h *Header, delay i
 		if h.Round == k.round { // else the answer is to an earlier transmission: Karn's rule
 			rtt := max(now-k.probeAt-delay, 1)
 			s.path.add(rtt)
+			s.c.Count.RoundTrips++
+			s.c.Count.RoundTripNs += uint64(rtt)
 			s.rate.sample(now, rtt)
 		}
 		k.probe = -1
@@ -832,8 +836,15 @@ func (s *Session) keep() int64 {
 	if s.refusals > 0 {
 		return refusedEvery
 	}
+	if s.keepMax > 0 {
+		return min(s.c.o.Keep, s.keepMax)
+	}
 	return s.c.o.Keep
 }
+
+// KeepWithin makes the session ask whether the server is there after at most so many ns without packets. The host calls it from ClientHost.Opened, where
+// the server ends silent sessions sooner than Options.Keep allows for.
+func (s *Session) KeepWithin(ns int64) { s.keepMax = ns }
 
 // A session ends after refusedMax refusals, refusedEvery ns apart at least, without a packet between them.
 const (
