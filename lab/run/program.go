@@ -28,19 +28,28 @@ func (p *Program) ReadExperiment(arg string) (*experiment.Experiment, error) {
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
 	}
-	return p.readFile(path, "")
+	return p.readFile(path, "", true)
 }
 
-// readFile is ReadExperiment for a file. name is the experiment's name if the text has none.
-func (p *Program) readFile(path, name string) (*experiment.Experiment, error) {
+// readFile is ReadExperiment for a file. name is the experiment's name if the text has none. strict: a key that applies to none of its cells is an error. A copy in
+// a folder of results may have such keys, if an older version made it.
+func (p *Program) readFile(path, name string, strict bool) (*experiment.Experiment, error) {
 	x, err := experiment.LoadAs(path, name, p.ExperimentFlags())
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
 	}
+	all := make([]experiment.Cell, len(x.Cells))
+	for i, c := range x.Cells {
+		all[i] = cell.Applicable(c)
+	}
+	if strict {
+		if err := x.Unused(all, func(flag string) string { return factor.All.Find(flag).WhereSwept() }); err != nil {
+			return nil, exit.With(exit.Usage, err)
+		}
+	}
 	var cells []experiment.Cell
 	seen := map[string]bool{} // cells that differ only in what does not apply to them are one cell
-	for _, c := range x.Cells {
-		c = cell.Applicable(c)
+	for _, c := range all {
 		if _, _, err := p.Cell(c); err != nil {
 			return nil, exit.Usagef("%s: %v, in the cell %s", path, err, c)
 		}
@@ -62,7 +71,7 @@ func (p *Program) Reader() results.Reader {
 		Flags: p.ExperimentFlags(),
 		Experiment: func(path, name string, copies lab.Inputs) (*experiment.Experiment, error) {
 			p.Inputs = copies
-			return p.readFile(path, name)
+			return p.readFile(path, name, false)
 		},
 		Factors: func(c experiment.Cell) (*report.Row, error) {
 			f, _, err := p.Cell(c)
