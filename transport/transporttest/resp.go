@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -30,6 +32,7 @@ var respTests = []test{
 	{"RespIdleClientsMeetTheDeadline", waits(respIdle)},
 	{"RespClientsDieWithRequestsInFlight", respDies},
 	{"RespClientListNamesAllConnections", respClientList},
+	{"RespCountersMatchTheCommands", respCounters},
 	{"RespCommandsAreAnsweredAtShutdown", respShutdown},
 }
 
@@ -380,6 +383,27 @@ func respIdle(t *testing.T, n Network) {
 	r.Logged(1, "no request in")
 }
 
+// respCounters: the server's counters have the commands of the store, the bytes both ways, and the connection until its end.
+func respCounters(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	value := string(Fill(10_000, 1))
+	sent, answers := 0, 0
+	for range 20 {
+		for _, x := range [][2]string{{command("SET", "k", value), "+OK\r\n"}, {command("GET", "k"), bulk(value)}, {command("PING"), "+PONG\r\n"}} {
+			c.sendText(x[0])
+			c.expect(x[1])
+			sent, answers = sent+len(x[0]), answers+len(x[1])
+		}
+	}
+	Until(t, "the answers to be counted", func() bool { return r.stats().BytesOut == uint64(answers) }) // TLS has more of them on the wire
+	if s := r.stats(); s.Conns != 1 || s.Opened != 1 || s.Requests != 40 || s.Unanswered != 0 || s.BytesIn != uint64(sent) || s.ConnBytes == 0 {
+		t.Errorf("after %d B and %d B: %+v", sent, answers, s)
+	}
+	_ = c.Close()
+	Until(t, "the connection to be gone", func() bool { s := r.stats(); return s.Conns == 0 && s.ConnBytes == 0 && s.PoolBytes == 0 })
+}
+
 func respNeverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
 	well := r.bystander()
@@ -481,8 +505,17 @@ func respClientList(t *testing.T, n Network) {
 	well()
 }
 
-// RunRedis runs the tests for a client with Redis's protocol (DialOptions.Redis), which n dials, with a kvwire server.
+// redisDialer dials a server as if it were a Redis.
+type redisDialer struct{ transport.Transport }
+
+func (d redisDialer) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	o.Redis = true
+	return d.Transport.Dial(ctx, l, addr, o)
+}
+
+// RunRedis runs the tests for a client with Redis's protocol, with a kvwire server.
 func RunRedis(t *testing.T, n Network) {
+	n.Transport = redisDialer{n.Transport}
 	for _, c := range []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
 		{"LargeValuesArriveComplete", largeValues},
