@@ -133,6 +133,21 @@ func TestRESPViolationsEndTheConnectionAlone(t *testing.T) {
 	}
 }
 
+// TestRESPPeersThatNeverReadHaveACode: a peer that does not announce its full transfer buffer again loses its connection at the stall deadline, alone.
+func TestRESPPeersThatNeverReadHaveACode(t *testing.T) {
+	n := needRESP(t, Options{})
+	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
+	well := bystander(t, r)
+	k := n.RESP(t, r.Loop, r.Server.Addr())
+	_ = k.SetDeadline(time.Now().Add(tt.WaitMax))
+	echo := "*2\r\n$4\r\nECHO\r\n$10000\r\n" + strings.Repeat("x", 10_000) + "\r\n"
+	if _, err := io.WriteString(k, strings.Repeat(echo, 1000)); err == nil { // ten times the transfer buffer
+		t.Error("the server read all commands, whose answers nobody reads")
+	}
+	r.Logged(1, "(no-memory)")
+	well()
+}
+
 // sendControl returns the bytes of a control message; b sends it, unless it is nil.
 func sendControl(b *blocking, m valkey.Control) []byte {
 	if b == nil {

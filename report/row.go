@@ -125,7 +125,7 @@ func (r *Row) Modelled() bool {
 	return link != ""
 }
 
-// OnUnix is the value of the column device for a unix socket.
+// OnUnix is the value of the columns device and fabric for a unix socket.
 const OnUnix = "unix"
 
 // Row is one run of one cell: one line of runs.csv, with its columns in their order: identity, all factors, outcome, cost, wire,
@@ -176,6 +176,7 @@ type Row struct {
 	// Factors of both sides, and of the machine.
 	Ring            string `csv:"ring"` // shared or separate
 	ClientTransport string `csv:"client_transport"`
+	Fabric          string `csv:"fabric"` // transport=redis: tcp, unix or rdma
 	TCPEngine       string `csv:"tcp_engine"`
 	Update          string `csv:"update"`
 	CacheBytes      Int    `csv:"cache_bytes"`
@@ -325,6 +326,13 @@ type Row struct {
 	ZeroCopiedRatio Float `csv:"zerocopied_ratio"`  // of these, those that the kernel copied after all
 	TurnsPerS       Float `csv:"turns_per_s"`       // of all loops together
 	OpsPerTurn      Float `csv:"ops_per_turn"`      // of the turns that found something and of those that did not
+
+	// Cost of datagrams, of client and server together.
+	UDPPacketsPerOp         Float `csv:"udp_packets_per_op"`         // given to the kernel
+	UDPRetransmissionsPerOp Float `csv:"udp_retransmissions_per_op"` // of requests, and of what asks for replies
+	UDPTimeoutsPerOp        Float `csv:"udp_timeouts_per_op"`
+	UDPStallsPerOp          Float `csv:"udp_stalls_per_op"` // a request had something to send, and its connection no credit
+	UDPRTTNs                Float `csv:"udp_rtt_ns"`        // mean round trip, without the server's time
 
 	// Cost of RDMA, of client and server together.
 	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC

@@ -232,7 +232,7 @@ func (p *Page) label() string {
 var mixes = map[string]string{"get": "a get", "c": "a get", "put": "a put"} // YCSB's C is gets alone
 
 // networkNames are the names of networks in sentences.
-var networkNames = map[string]string{"tcp": "TCP", "uring": "io_uring sockets", "rdma": "RDMA", "inproc": "a call", "codec": "the codec alone"}
+var networkNames = map[string]string{"tcp": "TCP", "uring": "io_uring sockets", "rdma": "RDMA", "udp": "datagrams", "inproc": "a call", "codec": "the codec alone"}
 
 // through names a variant in a sentence: "over TCP", "with depth=16".
 func (p *Page) through(v *PageVariant) string {

@@ -80,7 +80,7 @@ func (c *child) execute(o order) error {
 		}
 		var loops []*loop.Loop
 		if o.Serve != nil {
-			s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // the server ends with this process
+			s, _, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // the server ends with this process
 			if err != nil {
 				return err
 			}

@@ -265,11 +265,12 @@ type soakServer struct {
 	config serverConfig
 	disk   faultyDisk
 	server *server.Server // nil: closed
-	loops  []*loop.Loop   // of the clients
+	net    transport.Server
+	loops  []*loop.Loop // of the clients
 }
 
 func (t *soakServer) open() (err error) {
-	if t.server, err = t.n.serve(t.config, &t.disk, soakOptions); err != nil {
+	if t.server, t.net, err = t.n.serve(t.config, &t.disk, soakOptions); err != nil {
 		return fmt.Errorf("soak %s: %w", t.n.name, err)
 	}
 	if t.n.local {
@@ -298,7 +299,7 @@ func (t *soakServer) held() (string, error) {
 	if t.server == nil {
 		return "", nil
 	}
-	all, err := t.server.ConnStats()
+	all, err := t.net.Stats()
 	if err != nil {
 		return "", fmt.Errorf("soak %s: %w", t.n.name, err)
 	}

@@ -47,6 +47,9 @@ func (f *Settings) clientRow() *report.Row {
 	if one := r.Hosts == report.I(1); one && !f.InProcess() && f.Server.Transport != "rdma" {
 		r.Device = carriedBy(f.Target)
 	}
+	if f.Redis {
+		r.Fabric = fabricOf(f.Target, client)
+	}
 	r.SetFactors(get, func(x *factor.Factor) bool {
 		return x.HasAny(factor.Load|factor.Bench) && !x.Has(factor.Server) || x.Has(factor.Server|factor.Client) && client == "uring"
 	})
@@ -203,6 +206,9 @@ func (s *Session) Row(m *Measured) *report.Row {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
 	}
+	if f.Server.Transport == "udp" && f.UDP.Loss > 0 {
+		notes = append(notes, "kvwire itself dropped "+f.UDP.Loss.String()+" of the datagrams (--net-loss)")
+	}
 	if note := fallbackNote(r); note != "" {
 		notes = append(notes, note)
 	}
@@ -241,4 +247,15 @@ func carriedBy(target string) string {
 		return report.OnUnix
 	}
 	return "loopback" // the kernel's way to any address of its own
+}
+
+// fabricOf is what carries Redis's protocol to a target: the column fabric. client is the client's transport.
+func fabricOf(target, client string) string {
+	switch _, local := socket.UnixPath(target); {
+	case client == "rdma":
+		return client
+	case local:
+		return report.OnUnix
+	}
+	return "tcp" // of io_uring's sockets, too
 }

@@ -44,10 +44,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
 }
 
-// Load reads and checks a file. A mistake in it comes back as an *Error, the first one only.
-func Load(path string, flags Flags) (*Experiment, error) { return LoadAs(path, "", flags) }
-
-// LoadAs is Load of a copy. If the text has no name, the experiment's name is name, whatever the folder is called. "": as Load.
+// LoadAs reads and checks a file. A mistake in it comes back as an *Error, the first one only. If the text has no name, the
+// experiment's name is name; "": that of the file, or of its folder.
 func LoadAs(path, name string, flags Flags) (*Experiment, error) {
 	data, err := ReadFile(path)
 	if err != nil {
@@ -388,7 +386,7 @@ func (r *reader) parse(data []byte) (root []pair, err error) {
 		}
 	}
 	if body == nil {
-		return nil, &Error{File: r.file, Line: 1, Column: 1, Message: "the file is empty"}
+		return nil, &Error{File: r.file, Line: 1, Column: 1, Message: "the file is empty (docs/experiments.md has its keys)"}
 	}
 	return r.mapping(body, "the file")
 }
@@ -481,7 +479,7 @@ func (r *reader) axis(p pair) (axis, error) {
 	for i, v := range a.values {
 		normal, err := rule.Parse(v)
 		if err != nil {
-			return a, r.errorAt(a.places[i], "%s: %s", p.key, oneLine(err.Error()))
+			return a, r.errorAt(a.places[i], "%s", ofKey(p.key, oneLine(err.Error())))
 		}
 		if first, twice := spelled[normal]; twice {
 			return a, r.errorAt(a.places[i], "%s has %q and %q, which are the same: leave one of them", p.key, first, v)
@@ -489,6 +487,14 @@ func (r *reader) axis(p pair) (axis, error) {
 		spelled[normal] = v
 	}
 	return a, nil
+}
+
+// ofKey returns an error's text with the key in front of it, once: a text that begins with the key's flag has it already.
+func ofKey(key, text string) string {
+	if rest := strings.TrimPrefix(text, "--"); strings.HasPrefix(rest, key+" ") {
+		return rest
+	}
+	return key + ": " + text
 }
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
