@@ -113,14 +113,17 @@ const (
 	MethodWhole  = "whole"  // alone, in one piece
 )
 
-// ModelMark ends the names of variants and networks over the model of an RDMA device.
-const ModelMark = "(model)"
+// ModelSuffix ends the names of variants and networks over the model of an RDMA device.
+const ModelSuffix = "(model)"
 
-// ModelNote explains ModelMark below a table.
+// ModelNote explains ModelSuffix below a table.
 const ModelNote = "(model): a model of an RDMA device, not a measurement of one. The link is the user's choice (column rdma_model), and no other network crosses it. All other figures were measured on this machine."
 
 // Modelled reports whether the row's RDMA device is a model.
-func (r *Row) Modelled() bool { return r.RDMAModel != "" }
+func (r *Row) Modelled() bool {
+	link, _ := r.Value("rdma_model")
+	return link != ""
+}
 
 // OnUnix is the value of the columns device and fabric for a unix socket.
 const OnUnix = "unix"

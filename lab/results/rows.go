@@ -120,7 +120,7 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 		}
 		label := cmp.Or(strings.Join(words, " "), value(i, "transport"))
 		if rows[i].Modelled() {
-			label += " " + report.ModelMark
+			label += " " + report.ModelSuffix
 		}
 		if of[label] == nil {
 			labels = append(labels, label)

@@ -113,8 +113,8 @@ func (p *Program) OthersEnvironment(links ...string) report.Env {
 	return env
 }
 
-// links are the links of the modelled RDMA devices of an experiment, with all parameters.
-func (p *Program) links(x *experiment.Experiment) (all []string) {
+// modelledLinks are those of the modelled RDMA devices of an experiment, with all parameters.
+func (p *Program) modelledLinks(x *experiment.Experiment) (all []string) {
 	for _, c := range x.Cells {
 		if !lab.Modelled(c) {
 			continue
