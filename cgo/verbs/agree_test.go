@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/cgo/verbs/model"
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/testenv"
 )
@@ -39,7 +40,8 @@ func TestDevicesAgree(t *testing.T) {
 	}
 	fmt.Fprintf(&lines, "all: %s\n", &all)
 	testenv.Golden(t, "agree.txt", lines.String())
-	t.Logf("%s: %s", d.Name, &all)
+	lost, timers := model.Losses()
+	t.Logf("%s: %s; %d packets lost, %d times shown by the transport timer", d.Name, &all, lost, timers)
 }
 
 const seeds = 5
@@ -114,7 +116,7 @@ func newLife(t *testing.T, d *Device, rng *rand.Rand, m mistake) *life {
 		}
 	}
 	if !m.unconnected {
-		connect(t, &end{t: t, dev: d, qp: l.a.qp}, &end{t: t, dev: d, qp: l.b.qp})
+		connect(t, &end{dev: d, qp: l.a.qp}, &end{dev: d, qp: l.b.qp})
 	}
 	return l
 }
