@@ -79,6 +79,15 @@ func (f *Factor) Applies(get func(name string) string) bool {
 	return f.When.Holds(get) && f.Effect.Holds(get)
 }
 
+// Where describes where the factor applies, for docs/columns.md; "": everywhere.
+func (f *Factor) Where() string {
+	where := slices.Concat(f.When, f.Effect).String()
+	if where != "" && f.Scope != "" {
+		where += "; "
+	}
+	return where + f.Scope
+}
+
 // Swept reports whether cells with these values have this factor.
 func (f *Factor) Swept(get func(name string) string) bool {
 	return f.Applies(get) && f.Sweep.Holds(get)

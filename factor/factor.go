@@ -1,9 +1,9 @@
 // Package factor owns the table of factors. A factor is a setting that an experiment can vary, described in one row.
 // The table is the source of the flags of all commands and their help, the keys of experiment.yaml, the factor
 // columns of runs.csv with their descriptions, and the flags that a server sends to its clients. The package also
-// owns the values of all factors, and translates them into options of loop, store, tcp, uring, rdma and bench.
+// owns the values of all factors, and translates them into options of loop, store, tcp, uring, rdma, udp and bench.
 //
-// It imports those packages and transport/socket, and no package that imports them. report imports factor for its
+// It imports those packages, transport/datagram and transport/socket, and no package that imports them. report imports factor for its
 // columns, so factor must not import report.
 package factor
 
@@ -33,6 +33,7 @@ type Factor struct {
 	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If Effect does not
 	// hold, the flag has no effect and the column is empty. If Sweep does not hold, cells of an experiment do not have the factor.
 	When, Effect, Sweep Condition
+	Scope               string   // where it applies, in words, if conditions cannot express it
 	Owners              []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
 	OffUnix             bool     // without effect on unix sockets
 	ByRun               bool     // the run fills in the column, with the value that it really used
@@ -86,7 +87,7 @@ func (f *Factor) ColumnName() string {
 // typical gives Kind the types of the values. Its content is never used.
 var typical Values
 
-// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, count, rate, speed or cpus.
+// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, sizes, count, rate, speed, share or cpus.
 func (f *Factor) Kind() string {
 	switch p := f.At(&typical).(type) {
 	case *bool:
@@ -131,7 +132,7 @@ func (f *Factor) Text(v *Values) string {
 type Table []Factor
 
 // All is the table. A test may extend it before anything else is done.
-var All = Table(slices.Concat(networkRows, loopRows, storeRows, diskRows, tcpRows, uringRows, rdmaRows, loadRows, sourceRows, windowRows))
+var All = Table(slices.Concat(networkRows, loopRows, storeRows, diskRows, tcpRows, uringRows, rdmaRows, udpRows, loadRows, sourceRows, windowRows))
 
 // Find returns the factor with that name; nil: there is none.
 func (t Table) Find(name string) *Factor {
@@ -205,7 +206,7 @@ func (f *Factor) Field(text string) string {
 		if d, err := time.ParseDuration(text); err == nil {
 			return strconv.FormatInt(int64(d), 10)
 		}
-	case "size", "count", "rate", "speed":
+	case "size", "count", "rate", "speed", "share":
 		if n, err := numeric[f.Kind()](text); err == nil {
 			return strconv.FormatFloat(n, 'f', -1, 64)
 		}

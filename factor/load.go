@@ -91,9 +91,11 @@ var sourceRows = []Factor{
 
 var windowRows = []Factor{
 	{Name: "duration", Common: true, Group: "Measured window", Side: Bench, Default: "10s", Range: Span{"1us", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Duration },
-		Help: "length of the measured window"},
+		Help:  "length of the measured window",
+		Scope: "whole runs without operations; an experiment that sweeps it has whole runs"},
 	{Name: "operations", Common: true, Group: "Measured window", Side: Bench, Column: NoColumn, Default: "0", Range: Span{"0", "1099511627776"}, At: func(v *Values) any { return &v.Load.Operations },
-		Help: "end the measured window after this number of operations in all, failed ones included; 0: after --duration. The time series then has one bin, and drift is not known"},
+		Help:  "end the measured window after this number of operations in all, failed ones included; 0: after --duration. The time series then has one bin, and drift is not known",
+		Scope: "whole runs; cells that set it are not measured in slices"},
 	{Name: "warmup", Common: true, Group: "Measured window", Side: Bench, Default: "2s", Range: Span{"0s", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Warmup },
 		Help: "load before the measured window, not recorded"},
 	{Name: "stages", Common: true, Group: "Measured window", Side: Bench, Default: "0", Column: NoColumn, Range: Span{"0", "1000000000"}, At: func(v *Values) any { return &v.Load.Stages },

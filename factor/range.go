@@ -39,6 +39,7 @@ var numeric = map[string]func(text string) (float64, error){
 	"size":  func(s string) (float64, error) { var b Bytes; err := b.Set(s); return float64(b), err },
 	"count": func(s string) (float64, error) { var c Count; err := c.Set(s); return float64(c), err },
 	"rate":  func(s string) (float64, error) { var r Rate; err := r.Set(s); return float64(r), err },
+	"share": func(s string) (float64, error) { var v Share; err := v.Set(s); return float64(v), err },
 	"speed": func(s string) (float64, error) { var v Speed; err := v.Set(s); return float64(v), err },
 }
 

@@ -9,14 +9,14 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-var transports = []string{"inproc", "codec", "tcp", "uring", "rdma"}
+var transports = []string{"inproc", "codec", "tcp", "uring", "rdma", "udp"}
 
 // networks are the Owners of factors that belong to a network.
 var networks = []string{"transport", "client-transport"}
 
 var networkRows = []Factor{
 	{Name: "transport", Common: true, Group: "Network", Side: Server | Load, Default: "tcp", Words: transports, At: func(v *Values) any { return &v.Server.Transport },
-		Help:    "network between client and server: inproc (a call in one process), codec (frames in one process, without a kernel), tcp, uring or rdma",
+		Help:    "network between client and server: inproc (a call in one process), codec (frames in one process, without a kernel), tcp, uring, rdma, or udp (datagrams)",
 		Meaning: "network between client and server"},
 	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, Owners: []string{"transport"}, At: func(v *Values) any { return &v.Load.ClientTransport },
 		Help:    "network of the client, if it differs from the server's: uring for a server with tcp, or tcp for a server with uring",

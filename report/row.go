@@ -113,6 +113,15 @@ const (
 	MethodWhole  = "whole"  // alone, in one piece
 )
 
+// ModelMark ends the names of variants and networks over the model of an RDMA device.
+const ModelMark = "(model)"
+
+// ModelNote explains ModelMark below a table.
+const ModelNote = "(model): a model of an RDMA device, not a measurement of one. The link is the user's choice (column rdma_model), and no other network crosses it. All other figures were measured on this machine."
+
+// Modelled reports whether the row's RDMA device is a model.
+func (r *Row) Modelled() bool { return r.RDMAModel != "" }
+
 // OnUnix is the value of the columns device and fabric for a unix socket.
 const OnUnix = "unix"
 
@@ -314,6 +323,13 @@ type Row struct {
 	ZeroCopiedRatio Float `csv:"zerocopied_ratio"`  // of these, those that the kernel copied after all
 	TurnsPerS       Float `csv:"turns_per_s"`       // of all loops together
 	OpsPerTurn      Float `csv:"ops_per_turn"`      // of the turns that found something and of those that did not
+
+	// Cost of datagrams, of client and server together.
+	UDPPacketsPerOp         Float `csv:"udp_packets_per_op"`         // given to the kernel
+	UDPRetransmissionsPerOp Float `csv:"udp_retransmissions_per_op"` // of requests, and of what asks for replies
+	UDPTimeoutsPerOp        Float `csv:"udp_timeouts_per_op"`
+	UDPStallsPerOp          Float `csv:"udp_stalls_per_op"` // a request had something to send, and its connection no credit
+	UDPRTTNs                Float `csv:"udp_rtt_ns"`        // mean round trip, without the server's time
 
 	// Cost of RDMA, of client and server together.
 	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC

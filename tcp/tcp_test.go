@@ -24,7 +24,7 @@ func TestGoroutines(t *testing.T) {
 	}
 }
 
-// listenEnv tells a child process where its server listens.
+// listenEnv is the environment variable with the address at which a child process listens.
 const listenEnv = "KVWIRE_TCPTEST_HOST"
 
 // The suite over unix sockets. Options that only TCP has do nothing there.

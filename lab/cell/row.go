@@ -196,12 +196,18 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if s.port != nil && s.port.Choice.Software && s.port.Choice.Provider != device.Model && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
 		notes = append(notes, "polling uses CPU time that soft-RoCE needs here")
 	}
+	if r.Modelled() && r.Wait == "block" {
+		notes = append(notes, "waking a loop that sleeps takes time of this machine, besides the modelled link's")
+	}
 	if after.HasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.DirectIO()), report.B(after.FixedBuffers())
 		r.FixedFiles = report.B(after.FixedFiles())
 		if !after.DirectIO() {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
+	}
+	if f.Server.Transport == "udp" && f.UDP.Loss > 0 {
+		notes = append(notes, "kvwire itself dropped "+f.UDP.Loss.String()+" of the datagrams (--net-loss)")
 	}
 	if note := fallbackNote(r); note != "" {
 		notes = append(notes, note)

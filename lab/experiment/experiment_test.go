@@ -260,17 +260,17 @@ func TestFindTakesFolderFileAndName(t *testing.T) {
 			t.Errorf("Find(%q): %q, %v; want …%s…", arg, got, err, want)
 		}
 	}
-	x, err := Load(quick, testFlags())
+	x, err := LoadAs(quick, "", testFlags())
 	if err != nil || x.Name != "quick" {
 		t.Errorf("Load: %+v, %v", x, err)
 	}
-	if _, err := Load("experiments/none", testFlags()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := LoadAs("experiments/none", "", testFlags()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
 
 func TestQuickIsSmallEnoughForMakeRun(t *testing.T) {
-	x, err := Load("../../experiments/quick/experiment.yaml", testFlags())
+	x, err := LoadAs("../../experiments/quick/experiment.yaml", "", testFlags())
 	if err != nil {
 		t.Fatal(err)
 	}

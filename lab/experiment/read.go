@@ -44,10 +44,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
 }
 
-// Load reads and checks a file. A mistake in it comes back as an *Error, the first one only.
-func Load(path string, flags Flags) (*Experiment, error) { return LoadAs(path, "", flags) }
-
-// LoadAs is Load of a copy. If the text has no name, the experiment's name is name, whatever the folder is called. "": as Load.
+// LoadAs reads and checks a file. A mistake in it comes back as an *Error, the first one only. If the text has no name, the
+// experiment's name is name; "": that of the file, or of its folder.
 func LoadAs(path, name string, flags Flags) (*Experiment, error) {
 	data, err := ReadFile(path)
 	if err != nil {

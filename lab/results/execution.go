@@ -93,7 +93,7 @@ func (e *Execution) prepare(exec lab.Exec, p Program) error {
 		return err
 	}
 	missing := e.RemainingRuns()
-	for _, why := range e.Runner.LongRuns(missing) {
+	for _, why := range e.Runner.Remarks(missing) {
 		p.Note("%s", why)
 	}
 	return e.Runner.Afford(missing, p.Data(&e.Plan))

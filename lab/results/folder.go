@@ -24,9 +24,9 @@ import (
 type Reader struct {
 	Flags experiment.Flags // the flags that an experiment and its claims may set
 
-	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name if the text has none. From
-	// then on the input files of its cells are read from their copies.
-	Experiment func(path, name string, inputs lab.Inputs) (*experiment.Experiment, error)
+	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name if the text has none. The flags of
+	// device replace those of its cells. From then on the input files of its cells are read from their copies.
+	Experiment func(path, name string, device lab.Device, inputs lab.Inputs) (*experiment.Experiment, error)
 
 	// Factors returns a row with only the factors of a cell, as for a skipped run.
 	Factors func(c experiment.Cell) (*report.Row, error)
@@ -84,7 +84,7 @@ func ReadExperiment(dir string, reader Reader) (*experiment.Experiment, error) {
 		return nil, err
 	}
 	name := cmp.Or(p.Experiment, timeOfID.ReplaceAllString(p.ID, ""))
-	return reader.Experiment(filepath.Join(dir, lab.ExperimentCopy), name, lab.Inputs{Dir: dir, Copies: p.Inputs})
+	return reader.Experiment(filepath.Join(dir, lab.ExperimentCopy), name, p.Device, lab.Inputs{Dir: dir, Copies: p.Inputs})
 }
 
 // Load reads the plan, the rows and the slices of a folder. x is its experiment.

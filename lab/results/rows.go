@@ -82,7 +82,7 @@ func (r *Rows) WriteReport() error {
 func (r *Rows) LostSlices(string) string { return "" }
 
 // factorColumns are the columns by which rows without an experiment are distinguished.
-var factorColumns = []string{"transport", "client_transport", "fabric", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
+var factorColumns = []string{"transport", "client_transport", "fabric", "rdma_verb", "device", "rdma_model", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "value_sizes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
@@ -119,6 +119,9 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 			}
 		}
 		label := cmp.Or(strings.Join(words, " "), value(i, "transport"))
+		if rows[i].Modelled() {
+			label += " " + report.ModelMark
+		}
 		if of[label] == nil {
 			labels = append(labels, label)
 		}

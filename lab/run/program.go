@@ -4,6 +4,7 @@ package run
 
 import (
 	"io"
+	"slices"
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
@@ -18,22 +19,33 @@ import (
 // Program is what an execution needs of the program. It belongs to one goroutine.
 type Program struct {
 	*cell.Program
-	Environment func() report.Env // this machine
-	Temporary   func() string     // the folder of temporary folders
+	Environment func(links ...string) report.Env // this machine, and the links of modelled RDMA devices that processes use
+	Temporary   func() string                    // the folder of temporary folders
 }
 
 // ReadExperiment reads the experiment that arg names, a name, a folder or a file, and checks every cell as kvwire bench would.
-func (p *Program) ReadExperiment(arg string) (*experiment.Experiment, error) {
+func (p *Program) ReadExperiment(arg string) (*experiment.Experiment, error) { return p.read(arg, nil) }
+
+// read is ReadExperiment, with the flags of device in place of those of the experiment.
+func (p *Program) read(arg string, device lab.Device) (*experiment.Experiment, error) {
+	for name, value := range device {
+		if _, err := p.ExperimentFlags()[name].Parse(value); err != nil {
+			return nil, exit.Usagef("--%s %s: %v", name, value, err)
+		}
+	}
 	path, err := experiment.Find(arg)
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
 	}
-	return p.readFile(path, "")
+	return p.readFile(path, "", device)
 }
 
-// readFile is ReadExperiment for a file. name is the experiment's name if the text has none.
-func (p *Program) readFile(path, name string) (*experiment.Experiment, error) {
+// readFile is read for a file. name is the experiment's name if the text has none.
+func (p *Program) readFile(path, name string, device lab.Device) (*experiment.Experiment, error) {
 	x, err := experiment.LoadAs(path, name, p.ExperimentFlags())
+	if err == nil {
+		err = device.Replace(x)
+	}
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
 	}
@@ -60,9 +72,9 @@ func (p *Program) readFile(path, name string) (*experiment.Experiment, error) {
 func (p *Program) Reader() results.Reader {
 	return results.Reader{
 		Flags: p.ExperimentFlags(),
-		Experiment: func(path, name string, copies lab.Inputs) (*experiment.Experiment, error) {
+		Experiment: func(path, name string, device lab.Device, copies lab.Inputs) (*experiment.Experiment, error) {
 			p.Inputs = copies
-			return p.readFile(path, name)
+			return p.readFile(path, name, device)
 		},
 		Factors: func(c experiment.Cell) (*report.Row, error) {
 			f, _, err := p.Cell(c)
@@ -85,9 +97,22 @@ func (p *Program) planner(x *experiment.Experiment, settings lab.Settings, at st
 	return results.New("", x, lab.Plan{Settings: settings}, p.Reader()).Runner(p.NewExec(x, at))
 }
 
-// OthersEnvironment is this machine without GOMAXPROCS, which other processes choose for themselves.
-func (p *Program) OthersEnvironment() report.Env {
-	env := p.Environment()
+// OthersEnvironment is this machine without GOMAXPROCS, which other processes choose for themselves. links are those of the modelled RDMA devices that they use.
+func (p *Program) OthersEnvironment(links ...string) report.Env {
+	env := p.Environment(links...)
 	env.GOMAXPROCS = 0
 	return env
+}
+
+// links are the links of the modelled RDMA devices of an experiment, with all parameters.
+func (p *Program) links(x *experiment.Experiment) (all []string) {
+	for _, c := range x.Cells {
+		if !lab.Modelled(c) {
+			continue
+		}
+		if f, _, err := p.Cell(c); err == nil && !slices.Contains(all, f.RDMA.Model) { // readFile has checked the cell
+			all = append(all, f.RDMA.Model)
+		}
+	}
+	return all
 }

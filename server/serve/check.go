@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/socket"
+	"github.com/kvwire/kvwire/udp"
 	"golang.org/x/sys/unix"
 )
 
@@ -141,6 +142,9 @@ func (s *Settings) canListen(n *server.Network, addr string) error {
 	}
 	if path, local := socket.UnixPath(addr); local {
 		return socket.CheckUnix(path)
+	}
+	if n.Name == "udp" {
+		return udp.CanListen(addr)
 	}
 	sockets := s.TCP.Options().Sockets
 	sockets.ReusePort = false // as a server's first listener: no other socket may have the port
