@@ -2,9 +2,11 @@ package bench
 
 import (
 	"bufio"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -112,9 +114,11 @@ func ReadTraceFrom(ctx context.Context, path string, content io.Reader, o TraceO
 	case err != nil && err != io.EOF:
 		return nil, fmt.Errorf("%s: %w", path, err)
 	case string(begin) == gzipMagic:
-		if r, err = gzip.NewReader(packed); err != nil {
-			return nil, fmt.Errorf("%s: unpack: %w", path, err)
+		unpacked, err := gzip.NewReader(packed)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, damaged(err))
 		}
+		r = gzipReader{unpacked}
 	case strings.HasSuffix(path, ".gz"):
 		return nil, fmt.Errorf("%s: the name ends in .gz, but the content is not in gzip format: rename the file, or compress it with gzip", path)
 	}
@@ -128,6 +132,26 @@ func ReadTraceFrom(ctx context.Context, path string, content io.Reader, o TraceO
 	t.name = fmt.Sprintf("%s@%x", filepath.Base(path), sum.Sum(nil)[:6])
 	t.name += o.suffix()
 	return t, nil
+}
+
+// gzipReader unpacks. Its errors about the data are errDamaged.
+type gzipReader struct{ r *gzip.Reader }
+
+// Read implements io.Reader.
+func (g gzipReader) Read(b []byte) (int, error) {
+	n, err := g.r.Read(b)
+	return n, damaged(err)
+}
+
+var errDamaged = errors.New("the compressed data is damaged, or its end is missing (gzip -t checks it)")
+
+// damaged replaces errors of gzip about the data by errDamaged.
+func damaged(err error) error {
+	corrupt := flate.CorruptInputError(0)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
+		return errDamaged
+	}
+	return err
 }
 
 // endingReader fails when ctx ends: a file can be small and its content, unpacked, without an end.

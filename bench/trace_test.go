@@ -111,9 +111,10 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		head + "0,put,a,-1\n":                 `t.csv:2: size "-1"`,
 		head + "0,get,a,1k\n":                 `t.csv:2: size "1k"`,
 		head + "0,get,a,\n0,get,b,1\n":        "t.csv: row 1: no row of its key has a size",
-		head + "0,get,a\n":                    "t.csv:2: wrong number of fields",
-		head + "0,get,a\"b,1\n":               `t.csv:2: bare " in non-quoted-field`,
-		head + "0,get,\"a,1\n":                `t.csv:2: extraneous or missing " in quoted-field`,
+		head + "0,get,a\n":                    "t.csv:2: the number of fields is 3 here, and 4 in the first line",
+		head + "0,get,\"a,\n":                 "t.csv:2: a quotation mark (\") is misplaced, or its pair is missing",
+		head + "0,get,a\"b,1\n":               `t.csv:2: a quotation mark (") is misplaced, or its pair is missing`,
+		head + "0,get,\"a,1\n":                `t.csv:2: a quotation mark (") is misplaced, or its pair is missing`,
 		head + "0,get," + strings.Repeat("k", 2*traceLineBytes) + ",1\n":     "t.csv: after row 0: a line is longer than 65536 bytes",
 		head + "0,get,a,1\n0,get,\"" + strings.Repeat("k\n", traceLineBytes): "t.csv: after row 1: a line is longer than 65536 bytes, or a quote has no end",
 		strings.Repeat("\n", 2*traceLineBytes):                               "a line is longer",
@@ -534,6 +535,7 @@ func TestATraceIsReadByItsFirstBytes(t *testing.T) {
 	for name, c := range map[string]struct{ text, wrong string }{
 		"a.csv": {"\xef\xbb\xbf" + small, ""}, "b.csv": {pack(small), ""}, "c": {pack("\xef\xbb\xbf" + small), ""},
 		"d.csv": {"\xff\xfet\x00", "UTF-16, little-endian"}, "e.csv.gz": {small, "the content is not in gzip format"}, "f.gz": {"", "the content is not in gzip format"},
+		"h.gz": {pack(small)[:30], "the compressed data is damaged, or its end is missing"}, "i.gz": {"\x1f\x8bjunk", "the compressed data is damaged, or its end is missing"},
 		"g.gz": {pack("\xfe\xff\x00t"), "UTF-16, big-endian"},
 	} {
 		name = filepath.Join(dir, name)

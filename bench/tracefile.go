@@ -77,7 +77,10 @@ func (p *traceParser) next() ([]string, error) {
 	case err == nil || err == io.EOF:
 		return fields, err
 	case errors.As(err, &syntax):
-		return nil, fmt.Errorf("%s:%d: %w", p.path, syntax.Line, syntax.Err)
+		if errors.Is(err, csv.ErrFieldCount) {
+			return nil, fmt.Errorf("%s:%d: the number of fields is %d here, and %d in the first line", p.path, syntax.Line, len(fields), p.csv.FieldsPerRecord)
+		}
+		return nil, fmt.Errorf(`%s:%d: a quotation mark (") is misplaced, or its pair is missing`, p.path, syntax.Line)
 	}
 	return nil, fmt.Errorf("%s: after row %d: %w", p.path, len(p.t.rows), err)
 }

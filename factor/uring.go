@@ -39,7 +39,7 @@ var uringRows = []Factor{
 		Meaning: "sockets are registered with the ring",
 		When:    onUring},
 	{Name: "uring-large", Group: uringGroup, Side: Server | Client | Alike, Default: uringDefaults.Large.String(), Words: uring.Larges(), Owners: networks, At: func(v *Values) any { return &v.Uring.Large },
-		Help: "how large values are transferred, for which one send or receive may not be enough:  " + strings.Join(uring.Larges(), ", ") + " (once: its request fails)",
+		Help: "how large values are transferred, for which one send or receive may not be enough: " + strings.Join(uring.Larges(), ", ") + " (once: its request fails)",
 		When: onUring},
 	{Name: "uring-chunk-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ChunkBytes), Range: Span{"4KiB", "1GiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.ChunkBytes },
 		Help: "linked: most bytes of each entry of a chain",
@@ -65,6 +65,12 @@ func (v *Values) OnUring() bool { return onUring.Holds(All.Get(v)) }
 func (v *UringValues) Check() error {
 	if v.NAPI%time.Microsecond != 0 {
 		return fmt.Errorf("--uring-napi %v: must be whole microseconds", v.NAPI)
+	}
+	if v.Buffers&(v.Buffers-1) != 0 {
+		return fmt.Errorf("--uring-buffers %d: must be a power of two", v.Buffers)
+	}
+	if large := v.options().Large; v.Bundle && (large == uring.Linked || large == uring.ZeroCopy) {
+		return fmt.Errorf("--uring-bundle cannot be used with --uring-large %s: leave one of them out", large)
 	}
 	if _, err := v.options().Defaults(); err != nil {
 		return fmt.Errorf("uring: %w", err)

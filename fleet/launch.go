@@ -142,6 +142,9 @@ func (l *Launchers) Launch(ctx context.Context, what, prefix, version string, r 
 		}
 	}
 	words := append(strings.Fields(prefix), path, "launched")
+	if _, err := exec.LookPath(words[0]); err != nil {
+		return nil, exit.Usagef("start %s: there is no program %s here that this user may execute", name, words[0])
+	}
 	p, err := Start(name, exec.Command(words[0], words[1:]...), os.Stderr)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,7 +58,7 @@ func ReadPlan(dir string) (p Plan, err error) {
 	name := filepath.Join(dir, PlanFile)
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return p, exit.Usagef("%w (name a folder that kvwire run has made)", err)
+		return p, NoPlan(dir, err)
 	}
 	err = json.Unmarshal(b, &p)
 	if p.Generations == 0 {
@@ -70,6 +71,14 @@ func ReadPlan(dir string) (p Plan, err error) {
 		return p, fmt.Errorf("%s is damaged (%v): run the experiment again", name, err)
 	}
 	return p, nil
+}
+
+// NoPlan is the error for a folder whose plan cannot be opened because of err.
+func NoPlan(dir string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return exit.Usagef("%s has no %s (name a folder that kvwire run has made)", dir, PlanFile)
+	}
+	return exit.Usagef("%w (name a folder that kvwire run has made)", err)
 }
 
 // Text is the plan as text for design.json.

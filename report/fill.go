@@ -50,8 +50,8 @@ func Fill(row *Row, res *bench.Result, sides Sides) {
 
 // limitedBy names the sides of a closed loop that had no time left, so that the numbers are theirs: more
 // than 90 % of the CPU that their threads could use, in turns that found something. A process that is client and server in one waits for
-// nothing but its disk, so where it had CPU time left, and its requests went to the disk, the disk is the limit. The network is the limit where the values fill the link. An open loop says of a
-// saturated client that the run is invalid.
+// nothing but its disk, so where it had CPU time left, and its requests went to the disk, the disk is the limit. The network is the limit where the values fill the link. In an open loop a
+// saturated client makes the run invalid.
 func limitedBy(row *Row, res *bench.Result, sides Sides) string {
 	if res.Spec.Loop != bench.Closed || res.Duration <= 0 {
 		return ""

@@ -115,7 +115,7 @@ func PrintStore(out io.Writer, all []store.Inspected) error {
 	fmt.Fprintf(out, "%s in %s, %s in %s of files (%.2f ×); %d damaged, %s lost\n", plural.Of(sum.Items, "item"), plural.Of(len(all), "shard"), Size(int64(sum.UsedBytes)), Size(int64(sum.FileBytes)),
 		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, plural.Of(sum.Damage.LostPages, "page"))
 	fmt.Fprintf(out, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Duration.Round(time.Millisecond))
-	fmt.Fprintf(out, "memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
+	fmt.Fprintf(out, "memory when it is served: index %s (%.1f B a key, the key included), the cache of --cache-bytes, and buffers\n\n",
 		Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "slot bytes\tused\tfree\tfile\t")

@@ -203,7 +203,7 @@ func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
 	values = make([]string, len(rows))
 	first := -1
 	for i := range rows {
-		v := strings.Join(strings.Fields(text(c.value(&rows[i]))), " ") // one line, whatever a reason says
+		v := strings.Join(strings.Fields(text(c.value(&rows[i]))), " ") // one line, whatever a reason contains
 		values[i] = v
 		any = any || v != ""
 		if rows[i].SkippedReason == "" && v != "" { // a factor that does not apply to a row is no difference

@@ -21,7 +21,7 @@ type Network struct {
 	// Host returns the address of this machine where a server with these values listens by default; nil: loopback.
 	Host func(v *factor.Values) (netip.Addr, error)
 
-	// Prepare makes this process use the network as the values say, before its first server or connection; nil: nothing is to be done. A process that has used it in one way
+	// Prepare makes this process use the network with these values, before its first server or connection; nil: nothing is to be done. A process that has used it in one way
 	// cannot use it in another.
 	Prepare func(v *factor.Values) error
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,7 +50,7 @@ func CheckFolders(dir string) error { return checkFolders(dir, shardsMax) }
 func checkFolders(dir string, shards int) error {
 	all := Folders(dir)
 	if len(all) > shards {
-		return wrongName("store: %d folders for %d partitions: leave some out, or use more store loops", len(all), shards)
+		return wrongName("store: %s for %s: leave some out, or use more store loops", plural.Of(len(all), "folder"), plural.Of(shards, "partition"))
 	}
 	if first, _, list := strings.Cut(dir, ","); list && len(all) == 1 {
 		if m, err := readManifest(strings.TrimSpace(first)); err == nil && m.Folders > 1 {

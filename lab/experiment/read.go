@@ -371,6 +371,9 @@ func (r *reader) parse(data []byte) (root []pair, err error) {
 	if err != nil {
 		var y yaml.Error
 		if errors.As(err, &y) {
+			if strings.Contains(y.GetMessage(), `'\t'`) || strings.Contains(y.GetMessage(), "'\t'") {
+				return nil, r.errorAt(y.GetToken(), "a tab: indent with blanks")
+			}
 			return nil, r.errorAt(y.GetToken(), "%s", oneLine(y.GetMessage()))
 		}
 		return nil, &Error{File: r.file, Message: oneLine(err.Error())}

@@ -75,7 +75,7 @@ func Open(dir string, reader Reader) (*Folder, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
-		return nil, exit.Usagef("%v (name a folder that kvwire run has made)", err)
+		return nil, lab.NoPlan(dir, err)
 	}
 	x, err := ReadExperiment(dir, reader)
 	if err != nil {

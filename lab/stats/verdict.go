@@ -67,7 +67,7 @@ func LeastPairs(miss float64) int {
 // Verdict is the verdict on a variant compared with its baseline.
 type Verdict string
 
-// The verdicts. Higher and Lower say how the metric differs; whether more is better depends on the metric.
+// The verdicts. Higher and Lower are the sign of the difference; whether more is better depends on the metric.
 const (
 	Higher   Verdict = "higher"     // the corrected interval lies above no difference (a log-ratio of 0)
 	Lower    Verdict = "lower"      // it lies below no difference

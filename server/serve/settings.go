@@ -22,6 +22,7 @@ import (
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 // Settings describe a server by factors and flags: what `kvwire serve` and the runs of an experiment start. Values and Given must be set.
@@ -154,7 +155,11 @@ func (s *Settings) Start() (*server.Server, error) {
 	if s.Progress != nil {
 		defer s.Progress.Clear()
 	}
-	return server.Start(c)
+	v, err := server.Start(c)
+	if _, local := socket.UnixPath(c.Listen); local {
+		err = exit.Named(err)
+	}
+	return v, err
 }
 
 // checkAmounts returns an error for flags that need more memory than this machine has. The memory of connections and messages is only a bound, whose pages are

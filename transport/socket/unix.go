@@ -148,7 +148,7 @@ func occupied(path string) (stale bool, err error) {
 	case err != nil:
 		return false, err
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
-		return false, fmt.Errorf("%w: the path is not a socket, and is not replaced (choose another path)", unix.EADDRINUSE)
+		return false, fmt.Errorf("%w: the path is not a socket, and is not replaced (choose another path)", unix.EEXIST)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

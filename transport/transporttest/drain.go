@@ -94,7 +94,7 @@ func cutNeverReads(t *testing.T, n Network) {
 	}
 	Until(t, "all requests to be received", func() bool { return r.stats().Requests == 1+64 })
 	closed := r.closing()
-	Until(t, "the others to be told", func() bool {
+	Until(t, "the others to get the notice", func() bool {
 		var err error
 		_ = r.Loop.Call(func() { err = owner.c.Err() })
 		return err != nil
