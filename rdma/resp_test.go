@@ -190,6 +190,29 @@ func TestRESPServerNotThere(t *testing.T) {
 	}
 }
 
+// TestRESPTooManyConnectionsAreRejected: connections of both protocols count. The others work, and a place that becomes free is used again.
+func TestRESPTooManyConnectionsAreRejected(t *testing.T) {
+	r := tt.NewRig(t, needRESP(t, Options{}), 1, transport.ServerOptions{MaxConns: 3})
+	redis := transport.DialOptions{Redis: true}
+	own := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	first := r.Dial(redis)
+	second := tt.NewCaller(t, r.Loop, r.Dial(redis))
+	if _, err := r.TryDial(redis); err == nil || !strings.Contains(err.Error(), "REJECTED") {
+		t.Fatalf("the fourth of three connections: %v", err)
+	}
+	r.Logged(1, "3 connections are open")
+	own.Expect(tt.Put("k", []byte("v")), kv.StatusOK)
+	second.Expect(tt.Get("k", 1), kv.StatusOK)
+	first.Hangup()
+	tt.Until(t, "a place to become free", func() bool {
+		c, err := r.TryDial(redis)
+		if err == nil {
+			c.Hangup()
+		}
+		return err == nil
+	})
+}
+
 // TestRESPConnectionsLeaveNoResource: see noResource.
 func TestRESPConnectionsLeaveNoResource(t *testing.T) { noResourceOf(t, needRESP(t, Options{}), true) }
 

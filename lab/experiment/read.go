@@ -130,7 +130,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			var known bool
 			if known, err = r.settings(p, x); !known {
 				var a axis
-				a, err = r.axis(p)
+				a, err = r.axis(p, "")
 				axes = append(axes, a)
 			}
 		}
@@ -196,7 +196,7 @@ func (r *reader) stages(p *pair, x *Experiment) error {
 			}
 			continue
 		}
-		a, err := r.axis(q)
+		a, err := r.axis(q, "stages")
 		if err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func (r *reader) thresholds(p *pair, x *Experiment) error {
 				}
 				continue
 			}
-			a, err := r.axis(q)
+			a, err := r.axis(q, "thresholds")
 			if err != nil {
 				return err
 			}
@@ -299,7 +299,7 @@ func (r *reader) primary(p *pair, axes []axis, x *Experiment) error {
 			x.Primary.Metrics = m.values
 			continue
 		}
-		a, err := r.axis(q)
+		a, err := r.axis(q, "primary")
 		if err != nil {
 			return err
 		}
@@ -465,11 +465,11 @@ func (r *reader) values(p pair) (axis, error) {
 	return a, nil
 }
 
-// axis reads a flag that exists, with values that it accepts.
-func (r *reader) axis(p pair) (axis, error) {
+// axis reads a flag that exists, with values that it accepts. section is where the key stands; "": at the top level.
+func (r *reader) axis(p pair, section string) (axis, error) {
 	rule, known := r.flags[p.key]
 	if !known {
-		return axis{}, r.errorAt(p.at, "%s", r.unknown(p.key))
+		return axis{}, r.errorAt(p.at, "%s", r.unknown(p.key, section))
 	}
 	a, err := r.values(p)
 	if err != nil {
@@ -536,7 +536,7 @@ func (r *reader) overrides(p *pair, axes []axis) (map[string][]axis, error) {
 			if p.key == transportFlag {
 				return nil, r.errorAt(p.at, "a transport's section cannot set the transport")
 			}
-			a, err := r.axis(p)
+			a, err := r.axis(p, "overrides")
 			if err != nil {
 				return nil, err
 			}
@@ -589,7 +589,17 @@ func (r *reader) unfold(x *Experiment, axes []axis, overrides map[string][]axis)
 		total += cells
 	}
 	x.Cells = make([]Cell, 0, total)
+	keys := map[*token.Token]int{}
 	for _, g := range groups {
+		from := len(x.Cells)
+		for _, a := range g {
+			k, known := keys[a.at]
+			if !known {
+				k, keys[a.at] = len(x.keys), len(x.keys)
+				x.keys = append(x.keys, key{name: a.name, from: from, place: *r.errorAt(a.at, "")})
+			}
+			x.keys[k].to = from + count(g)
+		}
 		for i := range count(g) {
 			c := make(Cell, len(g))
 			for k := len(g) - 1; k >= 0; k-- {
