@@ -53,10 +53,10 @@ for _ in $(seq "$rounds"); do
 			BEGIN { print name, show("%.1f", ratio(mean(a, b), u)), show("%.1f", ratio(p, u)), show("%.3f", ratio(p, mean(a, b))), show("%.3f", ratio(a, b)) }' >>"$table"
 	done
 done
-printf '%-28s %10s %10s %21s %8s\n' 'median of the rounds' measured predicted 'predicted / measured' "A / A'"
+printf '%-28s %10s %10s %21s %8s %14s\n' 'median of the rounds' measured predicted 'predicted / measured' "A / A'" 'rounds left out'
 for cell in "${cells[@]}"; do
 	name=${cell%%;*}
 	awk -v name="$name" '$1 == name' "$table" >"$work/row"
 	read -r m p r aa < <(medians "$work/row" 5 %.3g | head -n 1 | cut -d ' ' -f 2-)
-	printf '%-28s %10s %10s %21s %8s\n' "${name//_/ }" "$m" "$p" "$r" "$aa"
+	printf '%-28s %10s %10s %21s %8s %14s\n' "${name//_/ }" "$m" "$p" "$r" "$aa" "$(awk '$4 == "-"' "$work/row" | wc -l)"
 done
