@@ -22,7 +22,7 @@ FOR ?= test
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm release rdma-setup rdma-undo clean
+.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers peers-rdma instrument doctor vm release rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -82,6 +82,10 @@ peers: ## kvwire compared with redis-server, each loaded by redis-benchmark and 
 	@$(MAKE) deps FOR=peers
 	@$(MAKE) build
 	bench/peers.sh
+
+peers-rdma: ## kvwire with Valkey's programs over RDMA, in the guest: those of valkey-server, valkey-cli and valkey-benchmark that are in PATH
+	@bench/peers.sh --rdma --check || exit 0; \
+	$(MAKE) deps FOR=vm && $(MAKE) build && test/vm/vm.sh --timeout 1h -- bench/peers.sh --rdma
 
 instrument: ## OUT=docs/results: test the method with trials whose true ratios are known (40 minutes)
 	@$(MAKE) deps FOR=instrument

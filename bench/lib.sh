@@ -44,6 +44,13 @@ medians() { # FILE COLUMNS FORMAT
         END { if (!some) exit; printf "failed"; for (i = 2; i <= n; i++) printf " %d", missing[i]; print "" }' "$1"
 }
 
+# rdma_address prints an RDMA device's address, its name, port and GID, as kvwire doctor has them: "--listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))".
+# Nothing: there is none.
+rdma_address() {
+    bin/kvwire doctor 2>/dev/null | grep -oE -e '--listen [0-9.]+:7070 \([a-z0-9_]+ port [0-9]+, GID [0-9]+' | head -n 1 |
+        sed -E 's/^--listen ([0-9.]+):7070 .([^ ]+) port ([0-9]+), GID ([0-9]+)/\1 \2 \3 \4/' || true
+}
+
 # store_beside_fio NAME: for scripts that compare the store with fio. It checks that both programs are there, and loads a store of $records items into
 # $where, unless an earlier run with KVWIRE_KEEP left one. Sets where, items (its flags) and size (its bytes).
 store_beside_fio() {

@@ -16,10 +16,8 @@ for p in ib_send_lat ib_write_lat ib_read_lat ib_send_bw; do
 	command -v $p >/dev/null || { echo "perftest.sh: $p is missing (apt-get install perftest)" >&2; exit 1; }
 done
 [ -x bin/kvwire ] || { echo "perftest.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
-# "--listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))", as doctor prints a device's address
-where=$(bin/kvwire doctor 2>/dev/null | grep -oE -e '--listen [0-9.]+:7070 \([a-z0-9_]+ port [0-9]+, GID [0-9]+' | head -n 1 || true)
-[ "$where" ] || { echo "perftest.sh: no RDMA device with an address (bin/kvwire doctor)" >&2; exit 1; }
-read -r addr device port gid <<<"$(sed -E 's/^--listen ([0-9.]+):7070 .([^ ]+) port ([0-9]+), GID ([0-9]+)/\1 \2 \3 \4/' <<<"$where")"
+read -r addr device port gid <<<"$(rdma_address)"
+[ "$addr" ] || { echo "perftest.sh: no RDMA device with an address (bin/kvwire doctor)" >&2; exit 1; }
 
 tcp_port=18515
 pair() { # program arguments…: prints the client's line of results

@@ -265,10 +265,18 @@ func (w *running) silent() (yes bool) {
 func (w *running) endedLoop() error {
 	for i, g := range w.gens[:w.added] {
 		if g.closing.Load() {
-			return fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
+			return errEnded(w.clients[i].Loop)
 		}
 	}
 	return nil
+}
+
+// errEnded is the error for a client's loop that has ended, or is ending, with the reason if the loop has one: it waits until the loop has ended.
+func errEnded(l *loop.Loop) error {
+	if err := l.Stop(); err != nil {
+		return fmt.Errorf("bench: client loop %s: %w: %w", l.Name(), loop.ErrStopped, err)
+	}
+	return fmt.Errorf("bench: client loop %s: %w", l.Name(), loop.ErrStopped)
 }
 
 // counters are all counters at one end of the window.
@@ -330,7 +338,7 @@ func (w *running) leave(ctx context.Context, stop bool) error {
 func (w *running) halt(ctx context.Context, hung bool) error {
 	for i, g := range w.gens[:w.added] {
 		if w.clients[i].Loop.Call(g.stop) != nil { // this loop has ended; the requests of the others are abandoned
-			return fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
+			return errEnded(w.clients[i].Loop)
 		}
 	}
 	if hung {
@@ -441,7 +449,7 @@ func (w *watcher) tick() error {
 	for _, c := range w.clients {
 		select {
 		case <-c.Loop.Done():
-			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), errors.Join(loop.ErrStopped, c.Loop.Stop()))
+			return errEnded(c.Loop)
 		default:
 		}
 	}

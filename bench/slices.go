@@ -196,7 +196,7 @@ func (s *Slices) setWindow(t *times) {
 func (s *Slices) begin(now int64) error {
 	for i, g := range s.w.gens {
 		if l := s.w.clients[i].Loop; !l.Do(func() { g.beginSlice(now) }) {
-			return fmt.Errorf("bench: client loop %s: %w", l.Name(), loop.ErrStopped)
+			return errEnded(l)
 		}
 	}
 	return nil

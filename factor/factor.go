@@ -1,9 +1,9 @@
 // Package factor owns the table of factors. A factor is a setting that an experiment can vary, described in one row.
 // The table is the source of the flags of all commands and their help, the keys of experiment.yaml, the factor
 // columns of runs.csv with their descriptions, and the flags that a server sends to its clients. The package also
-// owns the values of all factors, and translates them into options of loop, store, tcp, uring, rdma and bench.
+// owns the values of all factors, and translates them into options of loop, store, tcp, uring, rdma, udp and bench.
 //
-// It imports those packages and transport/socket, and no package that imports them. report imports factor for its
+// It imports those packages, transport/datagram and transport/socket, and no package that imports them. report imports factor for its
 // columns, so factor must not import report.
 package factor
 
@@ -23,27 +23,27 @@ type Factor struct {
 	Group   string // heading in --help
 	Help    string // of the flag, for --help
 	Meaning string // of the column, for docs/columns.md and datapackage.json; "": as Help
-	Column  string // "": the name with underscores, with _ns for a duration; NoColumn: none
+	Column  string // "": the name with underscores, with _ns for a duration
+
+	NoColumn string // why it has no column, with the columns of runs.csv that have its effect in backquotes; "": it has one
 
 	At      func(v *Values) any // returns a pointer to the value; its type determines Kind
 	Default string              // as a user would write it
 	Words   []string            // the allowed values of a text; none: any text
 	Range   Span                // the allowed values of a number, size or duration
 
-	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If Effect does not
-	// hold, the flag has no effect and the column is empty. If Sweep does not hold, cells of an experiment do not have the factor.
-	When, Effect, Sweep Condition
-	Owners              []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
-	OffUnix             bool     // without effect on unix sockets
-	ByRun               bool     // the run fills in the column, with the value that it really used
+	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If When or Sweep does not
+	// hold, cells of an experiment do not have the factor; a key that no cell has is refused.
+	When, Sweep Condition
+	Scope       string   // where it applies, in words, if conditions cannot express it
+	Owners      []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
+	OffUnix     bool     // without effect on unix sockets
+	ByRun       bool     // the run fills in the column, with the value that it really used
 
 	Side   Side
 	Common bool // --help shows it; --help-all shows the others, too
 	Hidden bool // neither shows it
 }
-
-// NoColumn is the Column of a factor without one.
-const NoColumn = "-"
 
 // Side is the set of commands and processes that have a factor: a bit mask.
 type Side uint8
@@ -71,7 +71,7 @@ func (f *Factor) Description() string { return cmp.Or(f.Meaning, f.Help) }
 // ColumnName is the name of a factor's column; "": it has none.
 func (f *Factor) ColumnName() string {
 	switch {
-	case f.Column == NoColumn:
+	case f.NoColumn != "":
 		return ""
 	case f.Column != "":
 		return f.Column
@@ -86,7 +86,7 @@ func (f *Factor) ColumnName() string {
 // typical gives Kind the types of the values. Its content is never used.
 var typical Values
 
-// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, count, rate, speed or cpus.
+// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, sizes, count, rate, speed, share or cpus.
 func (f *Factor) Kind() string {
 	switch p := f.At(&typical).(type) {
 	case *bool:
@@ -131,7 +131,7 @@ func (f *Factor) Text(v *Values) string {
 type Table []Factor
 
 // All is the table. A test may extend it before anything else is done.
-var All = Table(slices.Concat(networkRows, loopRows, storeRows, diskRows, tcpRows, uringRows, rdmaRows, loadRows, sourceRows, windowRows))
+var All = Table(slices.Concat(networkRows, loopRows, storeRows, diskRows, tcpRows, uringRows, rdmaRows, udpRows, loadRows, sourceRows, windowRows))
 
 // Find returns the factor with that name; nil: there is none.
 func (t Table) Find(name string) *Factor {
@@ -205,7 +205,7 @@ func (f *Factor) Field(text string) string {
 		if d, err := time.ParseDuration(text); err == nil {
 			return strconv.FormatInt(int64(d), 10)
 		}
-	case "size", "count", "rate", "speed":
+	case "size", "count", "rate", "speed", "share":
 		if n, err := numeric[f.Kind()](text); err == nil {
 			return strconv.FormatFloat(n, 'f', -1, 64)
 		}

@@ -63,7 +63,7 @@ var loadRows = []Factor{
 		Help:    "open loop: arrivals per second; 0.5 is one every two seconds",
 		Meaning: "open loop: intended arrivals per second",
 		Sweep:   Where("loop", "open")},
-	{Name: "search", Common: true, Group: "Load", Side: Bench, Column: NoColumn, At: func(v *Values) any { return &v.Load.Search },
+	{Name: "search", Common: true, Group: "Load", Side: Bench, NoColumn: "`target_per_s` is the rate that was found", At: func(v *Values) any { return &v.Load.Search },
 		Help: "open loop: find the highest rate that keeps a percentile below a bound, such as 'p99<200us', in steps of --duration, from --target-per-s on (default: the lowest rate at which the percentile is known); the row has the rate found"},
 }
 
@@ -74,12 +74,12 @@ var sourceRows = []Factor{
 		Meaning: "name of the YCSB property file that the load came from"},
 	{Name: "trace", Common: true, Group: "Load from a file", Side: Load, ByRun: true, At: func(v *Values) any { return &v.Load.Trace },
 		Help:    "a file with the columns time,op,key,size, or in another --trace-format, plain or compressed by gzip: each request is sent at its time (docs/workloads.md)",
-		Meaning: "name of the trace that was replayed, and the first 12 digits of its SHA-256"},
-	{Name: "trace-unit", Group: "Load from a file", Side: Load, Default: bench.Seconds.String(), Column: NoColumn, At: func(v *Values) any { return &v.Load.TraceUnit },
+		Meaning: "the trace that was replayed: name of its file, the first 12 digits of its SHA-256, and, if they are not the defaults, trace-unit, trace-format and ttl (trace-ttl=delete): a.csv@0123456789ab/us"},
+	{Name: "trace-unit", Group: "Load from a file", Side: Load, Default: bench.Seconds.String(), Words: bench.TimeUnits(), NoColumn: "part of `trace`", At: func(v *Values) any { return &v.Load.TraceUnit },
 		Help: "unit of the trace's times: " + strings.Join(bench.TimeUnits(), ", ")},
-	{Name: "trace-format", Group: "Load from a file", Side: Load, Default: bench.TraceFormats()[bench.TraceCSV], Words: bench.TraceFormats(), Column: NoColumn, At: func(v *Values) any { return &v.Load.TraceFormat },
+	{Name: "trace-format", Group: "Load from a file", Side: Load, Default: bench.TraceFormats()[bench.TraceCSV], Words: bench.TraceFormats(), NoColumn: "part of `trace`", At: func(v *Values) any { return &v.Load.TraceFormat },
 		Help: "the trace's format: " + strings.Join(bench.TraceFormats(), ", ") + " (the last two are those of Twitter's and Meta's cache traces)"},
-	{Name: "trace-ttl", Group: "Load from a file", Side: Load, Default: bench.TraceTTLs()[bench.TTLIgnore], Words: bench.TraceTTLs(), Column: NoColumn, At: func(v *Values) any { return &v.Load.TraceTTL },
+	{Name: "trace-ttl", Group: "Load from a file", Side: Load, Default: bench.TraceTTLs()[bench.TTLIgnore], Words: bench.TraceTTLs(), NoColumn: "part of `trace`", At: func(v *Values) any { return &v.Load.TraceTTL },
 		Help: "times to live of a trace's items: ignore them, or delete each item at its time"},
 	{Name: "trace-speed", Group: "Load from a file", Side: Bench, Default: "1x", Range: Span{"0.001x", "1000000x"}, ByRun: true, Owners: []string{"trace"}, At: func(v *Values) any { return &v.Load.TraceSpeed },
 		Help:    "open loop: speed of the replay relative to the recorded times (2x, 0.5x)",
@@ -91,12 +91,14 @@ var sourceRows = []Factor{
 
 var windowRows = []Factor{
 	{Name: "duration", Common: true, Group: "Measured window", Side: Bench, Default: "10s", Range: Span{"1us", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Duration },
-		Help: "length of the measured window"},
-	{Name: "operations", Common: true, Group: "Measured window", Side: Bench, Column: NoColumn, Default: "0", Range: Span{"0", "1099511627776"}, At: func(v *Values) any { return &v.Load.Operations },
-		Help: "end the measured window after this number of operations in all, failed ones included; 0: after --duration. The time series then has one bin, and drift is not known"},
+		Help:  "length of the measured window",
+		Scope: "whole runs without operations; an experiment that sweeps it has whole runs"},
+	{Name: "operations", Common: true, Group: "Measured window", Side: Bench, NoColumn: "`ops` and `errors` count them, and `duration_ns` is the time that they took", Default: "0", Range: Span{"0", "1099511627776"}, At: func(v *Values) any { return &v.Load.Operations },
+		Help:  "end the measured window after this number of operations in all, failed ones included; 0: after --duration. The time series then has one bin, and drift is not known",
+		Scope: "whole runs; cells that set it are not measured in slices"},
 	{Name: "warmup", Common: true, Group: "Measured window", Side: Bench, Default: "2s", Range: Span{"0s", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Warmup },
 		Help: "load before the measured window, not recorded"},
-	{Name: "stages", Common: true, Group: "Measured window", Side: Bench, Default: "0", Column: NoColumn, Range: Span{"0", "1000000000"}, At: func(v *Values) any { return &v.Load.Stages },
+	{Name: "stages", Common: true, Group: "Measured window", Side: Bench, Default: "0", NoColumn: "`phase` is breakdown", Range: Span{"0", "1000000000"}, At: func(v *Values) any { return &v.Load.Stages },
 		Help: "record how long each stage of a request takes (stages.csv), for one in this many requests; 0: for none. Recording costs time: use such a run for the stages only"},
 }
 

@@ -26,7 +26,7 @@ var rdmaRows = []Factor{
 	{Name: "rdma-verb", Common: true, Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Verb.String(), Words: rdma.Verbs(), Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Verb },
 		Help: "how messages travel: " + strings.Join(rdma.Verbs(), ", ") + "; write-poll needs --wait spin",
 		When: onRDMA},
-	{Name: "rdma-device", Group: rdmaGroup, Side: Server | Client | Alike, Default: "auto", Words: []string{"auto", modelDevice}, Column: NoColumn, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Device },
+	{Name: "rdma-device", Group: rdmaGroup, Side: Server | Client | Alike, Default: "auto", Words: []string{"auto", modelDevice}, NoColumn: "`device` and `rdma_provider` are those that were used", Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Device },
 		Help: "auto: this machine's device with the server's address; model: a modelled device, between processes of one user on this machine",
 		When: onRDMA},
 	{Name: "rdma-model", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdma.DefaultLink, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Model },

@@ -169,16 +169,22 @@ type Percent float64
 
 // Set implements pflag.Value.
 func (p *Percent) Set(s string) error {
-	text, percent := strings.CutSuffix(s, "%")
-	v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-	if percent {
-		v /= 100
-	}
+	v, err := parseShare(s)
 	if err != nil || !(v >= 0.001 && v <= 0.5) {
 		return fmt.Errorf("%q is not a share from 0.1%% to 50%%, such as 3%%", s)
 	}
 	*p = Percent(v)
 	return nil
+}
+
+// parseShare parses 3% or 0.03.
+func parseShare(s string) (float64, error) {
+	text, percent := strings.CutSuffix(s, "%")
+	v, err := ParseDecimal(strings.TrimSpace(text))
+	if percent {
+		v /= 100
+	}
+	return v, err
 }
 
 // String implements pflag.Value.
@@ -191,6 +197,25 @@ func (p *Percent) String() string {
 
 // Type implements pflag.Value.
 func (p *Percent) Type() string { return "percent" }
+
+// Share is a share that may be 0: 0.1% or 0.001.
+type Share float64
+
+// Set implements pflag.Value.
+func (p *Share) Set(s string) error {
+	v, err := parseShare(s)
+	if err != nil || !(v >= 0 && v <= 1) {
+		return fmt.Errorf("%q is not a share, such as 0.1%%", s)
+	}
+	*p = Share(v)
+	return nil
+}
+
+// String implements pflag.Value.
+func (p *Share) String() string { return strconv.FormatFloat(100*float64(*p), 'g', 6, 64) + "%" }
+
+// Type implements pflag.Value.
+func (p *Share) Type() string { return "share" }
 
 // ParseRate reads a rate in operations per second.
 func ParseRate(text string) (float64, error) {

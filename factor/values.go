@@ -12,6 +12,7 @@ type Values struct {
 	TCP    TCPValues
 	Uring  UringValues
 	RDMA   RDMAValues
+	UDP    UDPValues
 	Load   LoadValues
 }
 
@@ -107,6 +108,14 @@ type RDMAValues struct {
 	ExportBytes  Bytes
 	TrafficClass int
 	ServiceLevel int
+}
+
+// UDPValues are the flags of udp. Both sides have the same values; Congestion applies to the client only.
+type UDPValues struct {
+	DatagramBytes Bytes
+	Credits       int
+	Congestion    string
+	Loss          Share
 }
 
 // LoadValues are the load and the duration of its measurement.

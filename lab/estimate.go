@@ -47,12 +47,29 @@ func (r *Runner) loads(runs []experiment.Run) (all []Data) {
 	return all
 }
 
-// LongRuns returns the reasons why some of these runs take unusually long, each reason once.
-func (r *Runner) LongRuns(runs []experiment.Run) (all []string) {
-	for _, run := range runs {
-		if why := r.factsOf(run.Cell).Data.Long; why != "" && !slices.Contains(all, why) {
-			all = append(all, why)
+// Remarks returns lines for the user about these runs: why some of them take unusually long, why cells are not measured in slices although slices were
+// chosen, and that the experiment's duration has no effect.
+func (r *Runner) Remarks(runs []experiment.Run) (all []string) {
+	add := func(line string) {
+		if !slices.Contains(all, line) {
+			all = append(all, line)
 		}
+	}
+	inSlices, duration := r.Slice > 0, false
+	for _, run := range runs {
+		f := r.factsOf(run.Cell)
+		if f.Data.Long != "" {
+			add(f.Data.Long)
+		}
+		if f.Whole != "" && r.Slice > 0 {
+			add("whole runs, not slices: " + f.Whole)
+		}
+		inSlices = inSlices && f.Whole == "" && !run.Stages
+		_, given := r.Experiment.Cells[run.Cell].Get("duration")
+		duration = duration || given
+	}
+	if duration && inSlices && r.Time == 0 && r.Experiment.Slice == 0 { // who sets time or slice knows
+		add("duration has no effect: it is the length of whole runs, and all questions are measured in slices (time: how long; slice: whole chooses whole runs)")
 	}
 	return all
 }
@@ -219,7 +236,7 @@ func (r *Runner) printCosts(w io.Writer, runs []experiment.Run, space []demand) 
 	for _, d := range space {
 		fmt.Fprintln(w, d)
 	}
-	for _, why := range r.LongRuns(runs) {
+	for _, why := range r.Remarks(runs) {
 		fmt.Fprintln(w, why)
 	}
 }

@@ -92,3 +92,34 @@ func TestADiskThatIsTooSmallIsRefused(t *testing.T) {
 		t.Errorf("two on one disk: %v", err)
 	}
 }
+
+// Remarks name what has no effect in slices, unless the experiment shows that its author knows.
+func TestRemarksOnWhatSlicesDoNotHave(t *testing.T) {
+	noEffect := "duration has no effect"
+	for _, c := range []struct {
+		text  string
+		slice time.Duration
+		time  time.Duration
+		whole map[int]string
+		want  string
+	}{
+		{"", DefaultSlice, 0, nil, ""},
+		{"duration: 2s\n", DefaultSlice, 0, nil, noEffect},
+		{"duration: 2s\n", DefaultSlice, time.Second, nil, ""},
+		{"duration: 2s\nslice: 50ms\n", DefaultSlice, 0, nil, ""},
+		{"duration: 2s\nstages: {one-in: 16}\n", DefaultSlice, 0, nil, ""},
+		{"duration: 2s\n", 0, 0, nil, ""},
+		{"duration: 2s\n", DefaultSlice, 0, map[int]string{3: "it grows"}, "whole runs, not slices: it grows"},
+		{"", 0, 0, map[int]string{3: "it grows"}, ""},
+	} {
+		f, r := newFake(t, twoQuestions+c.text, Settings{Generations: 1, Slice: c.slice, Time: c.time})
+		f.whole, r.Time = c.whole, c.time
+		if err := r.Prepare(); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(r.Remarks(r.Runs()), "\n")
+		if !strings.HasPrefix(got, c.want) || c.want == "" && got != "" || strings.Contains(got, "\n") {
+			t.Errorf("%q in slices of %v: %q, want %q", c.text, c.slice, got, c.want)
+		}
+	}
+}

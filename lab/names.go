@@ -9,9 +9,10 @@ import (
 	"github.com/kvwire/kvwire/lab/experiment"
 )
 
-// VariantName is the name of a variant within its question: the values of its swept flags ("rdma write"). A switch that is on
-// contributes its name.
-func VariantName(x *experiment.Experiment, variant experiment.Cell) string {
+// VariantName is the name of a cell within its question: the values of its variant's swept flags ("rdma write"). A switch that is on
+// contributes its name. If that leaves nothing, it is other. Over the model of an RDMA device the name ends with report.ModelSuffix.
+func VariantName(x *experiment.Experiment, c experiment.Cell, other string) string {
+	_, variant := x.Split(c)
 	var words []string
 	for _, f := range variant {
 		switch {
@@ -24,7 +25,10 @@ func VariantName(x *experiment.Experiment, variant experiment.Cell) string {
 			words = append(words, f.Value)
 		}
 	}
-	return strings.Join(words, " ")
+	if len(words) == 0 {
+		words = []string{other}
+	}
+	return WithDevice(strings.Join(words, " "), c)
 }
 
 // QuestionName is the name of a question within its experiment: its swept flags with their values ("backend=disk depth=4").
@@ -40,8 +44,8 @@ func QuestionName(x *experiment.Experiment, question experiment.Cell) string {
 
 // CellName is the name of a cell within its experiment: the values of its swept flags, the compared factor first ("tcp disk a 4KiB").
 func CellName(x *experiment.Experiment, cell int) string {
-	question, variant := x.Split(x.Cells[cell])
-	words := []string{VariantName(x, variant)}
+	question, _ := x.Split(x.Cells[cell])
+	words := []string{VariantName(x, x.Cells[cell], "")}
 	for _, f := range question {
 		switch {
 		case !x.Sweeps(f.Name):

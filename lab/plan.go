@@ -38,6 +38,7 @@ type Plan struct {
 
 	Launch  Launchers `json:"launch,omitzero"`   // the hosts of the processes, the same for all runs
 	Primary bool      `json:"primary,omitempty"` // only the questions with primary claims
+	Device  Device    `json:"device,omitempty"`  // flags that replace those of the experiment's cells over rdma
 
 	numbers map[int]int // numbers of the cells in run IDs; nil: they count from 1
 }

@@ -145,7 +145,7 @@ func (p *fakeProcess) Kill() {
 func newFake(t *testing.T, text string, s Settings) (*fakeLab, *Runner) {
 	t.Helper()
 	any := func(value string) (string, error) { return value, nil }
-	x, err := experiment.Read("fake.yaml", []byte(text), experiment.Flags{"transport": {Parse: any}, "mix": {Parse: any}})
+	x, err := experiment.Read("fake.yaml", []byte(text), experiment.Flags{"transport": {Parse: any}, "mix": {Parse: any}, "duration": {Parse: any}})
 	if err != nil {
 		t.Fatal(err)
 	}

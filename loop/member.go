@@ -114,7 +114,7 @@ func (l *Loop) Watch(id MemberID, fd int, events uint32, tag uint64) error {
 
 func (l *Loop) watch(fd int, events uint32, user uint64) error {
 	if l.epfd < 0 {
-		e := l.ring.Next(user)
+		e := l.ring.NextOrWait(user)
 		if e == nil {
 			return fmt.Errorf("loop %s: watch descriptor %d: %w", l.o.Name, fd, ring.ErrFull)
 		}
@@ -171,7 +171,7 @@ const rareNs = 1_000_000
 func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
 	l.watched--
 	if l.epfd < 0 {
-		if e := l.ring.Next(selfCancel); e != nil {
+		if e := l.ring.NextOrWait(selfCancel); e != nil {
 			e.Cancel(UserData(id, tag))
 		}
 		return

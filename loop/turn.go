@@ -99,11 +99,15 @@ func (l *Loop) event(user uint64, res int32, flags uint32) {
 	if l.epfd >= 0 || flags&ring.CQEFMore != 0 {
 		return
 	}
+	var err error
 	switch user { // a multishot poll has ended: arm it again
 	case selfWake:
-		l.failed = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, user)
+		err = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, user)
 	case selfSocks:
-		l.failed = l.watch(l.socks.Fd(), unix.EPOLLIN, user)
+		err = l.watch(l.socks.Fd(), unix.EPOLLIN, user)
+	}
+	if err != nil {
+		l.failed = err
 	}
 }
 

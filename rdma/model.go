@@ -55,6 +55,9 @@ func UseDevices() error {
 	return nil
 }
 
+// Objects are what this process has made with the modelled device and not freed, by the names of the rdma tool.
+func Objects() map[string]int { return verbs.Objects() }
+
 // Modelled returns the link of the modelled device; nil: this process uses the machine's devices.
 func Modelled() *Link {
 	modelled.Lock()

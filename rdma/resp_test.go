@@ -133,6 +133,21 @@ func TestRESPViolationsEndTheConnectionAlone(t *testing.T) {
 	}
 }
 
+// TestRESPPeersThatNeverReadHaveACode: a peer that does not announce its full transfer buffer again loses its connection at the stall deadline, alone.
+func TestRESPPeersThatNeverReadHaveACode(t *testing.T) {
+	n := needRESP(t, Options{})
+	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
+	well := bystander(t, r)
+	k := n.RESP(t, r.Loop, r.Server.Addr())
+	_ = k.SetDeadline(time.Now().Add(tt.WaitMax))
+	echo := "*2\r\n$4\r\nECHO\r\n$10000\r\n" + strings.Repeat("x", 10_000) + "\r\n"
+	if _, err := io.WriteString(k, strings.Repeat(echo, 1000)); err == nil { // ten times the transfer buffer
+		t.Error("the server read all commands, whose answers nobody reads")
+	}
+	r.Logged(1, "(no-memory)")
+	well()
+}
+
 // sendControl returns the bytes of a control message; b sends it, unless it is nil.
 func sendControl(b *blocking, m valkey.Control) []byte {
 	if b == nil {
@@ -173,6 +188,29 @@ func TestRESPServerNotThere(t *testing.T) {
 	if _, err := r.TryDial(transport.DialOptions{Redis: true}); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v; want %s", err, want)
 	}
+}
+
+// TestRESPTooManyConnectionsAreRejected: connections of both protocols count. The others work, and a place that becomes free is used again.
+func TestRESPTooManyConnectionsAreRejected(t *testing.T) {
+	r := tt.NewRig(t, needRESP(t, Options{}), 1, transport.ServerOptions{MaxConns: 3})
+	redis := transport.DialOptions{Redis: true}
+	own := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	first := r.Dial(redis)
+	second := tt.NewCaller(t, r.Loop, r.Dial(redis))
+	if _, err := r.TryDial(redis); err == nil || !strings.Contains(err.Error(), "REJECTED") {
+		t.Fatalf("the fourth of three connections: %v", err)
+	}
+	r.Logged(1, "3 connections are open")
+	own.Expect(tt.Put("k", []byte("v")), kv.StatusOK)
+	second.Expect(tt.Get("k", 1), kv.StatusOK)
+	first.Hangup()
+	tt.Until(t, "a place to become free", func() bool {
+		c, err := r.TryDial(redis)
+		if err == nil {
+			c.Hangup()
+		}
+		return err == nil
+	})
 }
 
 // TestRESPConnectionsLeaveNoResource: see noResource.

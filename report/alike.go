@@ -10,7 +10,7 @@ import (
 
 // owners are, for each factor column that is not in factor.All, the factors to whose values it belongs.
 var owners = map[string][]string{
-	"device": {"transport"}, "rdma_provider": {"transport", "client-transport", "rdma-verb"}, "direct_io": {"disk-engine", "backend"},
+	"device": {"transport"}, "fabric": {"transport", "client-transport"}, "rdma_provider": {"transport", "client-transport", "rdma-verb"}, "direct_io": {"disk-engine", "backend"},
 	"tcp_slow_start_after_idle": {"transport", "client-transport", "tcp-engine", "tls"},
 	"data_set":                  {"backend", "mix", "update", "workload", "trace"}, "theta": {"workload", "trace"},
 }

@@ -232,6 +232,11 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 		row.RDMAEmptyPollRatio = F(float64(both.EmptyPolls) / float64(both.Polls))
 		row.RDMACQEsPerPoll = F(float64(both.WCs) / float64(both.Polls-both.EmptyPolls))
 	}
+	if both.Packets > 0 {
+		row.UDPPacketsPerOp, row.UDPRetransmissionsPerOp = per(float64(both.Packets)), per(float64(both.Retransmits))
+		row.UDPTimeoutsPerOp, row.UDPStallsPerOp = per(float64(both.Timeouts)), per(float64(both.Stalls))
+		row.UDPRTTNs = F(float64(both.RoundTripNs) / float64(both.RoundTrips))
+	}
 	row.PollsPerOp = per(float64(loops.Turns))
 	if loops.Turns > 0 {
 		row.TurnsPerS, row.OpsPerTurn = F(float64(loops.Turns)/costTime(res).Seconds()), F(ops/float64(loops.Turns))

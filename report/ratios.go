@@ -294,6 +294,9 @@ func (p *Page) writeNotes(b *strings.Builder) {
 	if marked {
 		wrap(b, "", strings.TrimSpace(marksNote))
 	}
+	if p.modelled() {
+		wrap(b, "", ModelNote)
+	}
 }
 
 // PrintVerdicts prints the primary claims with their corrected intervals and verdicts, by question.

@@ -113,7 +113,19 @@ const (
 	MethodWhole  = "whole"  // alone, in one piece
 )
 
-// OnUnix is the value of the column device for a unix socket.
+// ModelSuffix ends the names of variants and networks over the model of an RDMA device.
+const ModelSuffix = "(model)"
+
+// ModelNote explains ModelSuffix below a table.
+const ModelNote = "(model): a model of an RDMA device, not a measurement of one. The link is the user's choice (column rdma_model), and no other network crosses it. All other figures were measured on this machine."
+
+// Modelled reports whether the row's RDMA device is a model.
+func (r *Row) Modelled() bool {
+	link, _ := r.Value("rdma_model")
+	return link != ""
+}
+
+// OnUnix is the value of the columns device and fabric for a unix socket.
 const OnUnix = "unix"
 
 // Row is one run of one cell: one line of runs.csv, with its columns in their order: identity, all factors, outcome, cost, wire,
@@ -159,14 +171,12 @@ type Row struct {
 	Loop          string `csv:"loop"`
 	Arrival       string `csv:"arrival"`
 	TargetPerS    Float  `csv:"target_per_s"`
-	Durability    string `csv:"durability"`
 
 	// Factors of both sides, and of the machine.
 	Ring            string `csv:"ring"` // shared or separate
 	ClientTransport string `csv:"client_transport"`
+	Fabric          string `csv:"fabric"` // transport=redis: tcp, unix or rdma
 	TCPEngine       string `csv:"tcp_engine"`
-	Update          string `csv:"update"`
-	CacheBytes      Int    `csv:"cache_bytes"`
 	Accel           string `csv:"accel"` // kvm or tcg: in a guest of ours
 	Hosts           Int    `csv:"hosts"` // machines that took part; 1: client and server on one
 	DirectIO        Bool   `csv:"direct_io"`
@@ -176,14 +186,12 @@ type Row struct {
 	FixedBuffers    Bool   `csv:"fixed_buffers"`
 	NetLoops        Int    `csv:"net_loops"`
 	StoreLoops      Int    `csv:"store_loops"`
-	SpinMaxNs       Int    `csv:"spin_max_ns"`
 	Theta           Float  `csv:"theta"`
 	ScanItems       Int    `csv:"scan_items"`
 	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian, list or trace
 	ValueMinBytes   Int    `csv:"value_min_bytes"`
-	ValueSizes      string `csv:"value_sizes"` // of a list
-	Workload        string `csv:"workload"`    // the YCSB property file's name
-	Trace           string `csv:"trace"`       // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
+	Workload        string `csv:"workload"` // the YCSB property file's name
+	Trace           string `csv:"trace"`    // bench.Trace.Name: a.csv@0123456789ab, and options that are not the defaults
 	TraceSpeed      Float  `csv:"trace_speed"`
 	TraceRepeat     Bool   `csv:"trace_repeat"`
 	LoadHosts       Int    `csv:"load_hosts"`
@@ -197,10 +205,8 @@ type Row struct {
 	RDMASignalEvery  Int    `csv:"rdma_signal_every"`  // one send in so many asks for a completion
 	RDMAPostBatch    Int    `csv:"rdma_post_batch"`    // work requests per doorbell, at most
 	RDMASlotBytes    Int    `csv:"rdma_slot_bytes"`    // of a receive
-	RDMASRQ          Bool   `csv:"rdma_srq"`           // receives shared by queue pairs
 	RDMAMTU          Int    `csv:"rdma_mtu"`           // path MTU in bytes: the least of what was asked for and of both ports'
 	HugePages        Bool   `csv:"huge_pages"`         // under the registered memory, as asked for
-	RDMAExportBytes  Int    `csv:"rdma_export_bytes"`  // verb read: memory of the tables that items are read from
 	RDMATrafficClass Int    `csv:"rdma_traffic_class"` // 0: the system's
 	RDMAServiceLevel Int    `csv:"rdma_service_level"` // 0: rdma_cm's, or 0
 
@@ -213,24 +219,14 @@ type Row struct {
 	SQPoll        Bool   `csv:"sqpoll"`
 	IOPoll        Bool   `csv:"iopoll"`
 	FixedFiles    Bool   `csv:"fixed_files"`
-	RawBytes      Int    `csv:"raw_bytes"`     // of the raw backend's file
-	NullBusyNs    Int    `csv:"null_busy_ns"`  // backend null: CPU time added to each request
-	NullDelayNs   Int    `csv:"null_delay_ns"` // null: how much later each request is answered
 
 	// Factors of tcp's sockets.
-	TCPAccept             string `csv:"tcp_accept"` // one or each
 	TCPNoDelay            Bool   `csv:"tcp_nodelay"`
-	TCPCork               Bool   `csv:"tcp_cork"`
-	TCPQuickAck           Bool   `csv:"tcp_quickack"`
-	TCPSendBytes          Int    `csv:"tcp_send_bytes"` // 0: the kernel's
-	TCPReceiveBytes       Int    `csv:"tcp_receive_bytes"`
-	TCPBusyPollNs         Int    `csv:"tcp_busy_poll_ns"`
-	TCPZeroCopyBytes      Int    `csv:"tcp_zerocopy_bytes"` // 0: every write is copied
 	TCPClientEngine       string `csv:"tcp_client_engine"`
 	TLS                   string `csv:"tls"`                       // on or off
 	TCPSlowStartAfterIdle Bool   `csv:"tcp_slow_start_after_idle"` // net.ipv4.tcp_slow_start_after_idle: an idle connection forgets its congestion window
 
-	// Factors of io_uring's sockets, on the sides that are uring, and all factors that have no field above: their columns are in the order of factor.All.
+	// All factors that have no field above, because no code reads them: their columns are in the order of factor.All.
 	Factors Factors
 
 	// Outcome.
@@ -313,6 +309,13 @@ type Row struct {
 	ZeroCopiedRatio Float `csv:"zerocopied_ratio"`  // of these, those that the kernel copied after all
 	TurnsPerS       Float `csv:"turns_per_s"`       // of all loops together
 	OpsPerTurn      Float `csv:"ops_per_turn"`      // of the turns that found something and of those that did not
+
+	// Cost of datagrams, of client and server together.
+	UDPPacketsPerOp         Float `csv:"udp_packets_per_op"`         // given to the kernel
+	UDPRetransmissionsPerOp Float `csv:"udp_retransmissions_per_op"` // of requests, and of what asks for replies
+	UDPTimeoutsPerOp        Float `csv:"udp_timeouts_per_op"`
+	UDPStallsPerOp          Float `csv:"udp_stalls_per_op"` // a request had something to send, and its connection no credit
+	UDPRTTNs                Float `csv:"udp_rtt_ns"`        // mean round trip, without the server's time
 
 	// Cost of RDMA, of client and server together.
 	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC

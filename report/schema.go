@@ -70,7 +70,7 @@ func columnType(f *factor.Factor) string {
 		return "boolean"
 	case "int", "uint64", "duration", "size", "count":
 		return "integer"
-	case "rate", "speed":
+	case "rate", "speed", "share":
 		return "number"
 	}
 	return "string"

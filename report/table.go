@@ -133,8 +133,14 @@ func own(column string) func(*Row) string {
 	return func(r *Row) string { return r.Factors[column] }
 }
 
-// Network is the transport, with RDMA's verb: "rdma write".
-func Network(r *Row) string { return strings.TrimSpace(r.Transport + " " + r.RDMAVerb) }
+// Network is the transport, with RDMA's verb: "rdma write". Over the model of a device it ends with ModelSuffix.
+func Network(r *Row) string {
+	name := strings.TrimSpace(r.Transport + " " + r.RDMAVerb)
+	if r.Modelled() {
+		name += " " + ModelSuffix
+	}
+	return name
+}
 
 func show[T int64 | uint64 | float64 | bool](o Opt[T], f func(T) string) string {
 	if v, ok := o.Get(); ok {
@@ -284,6 +290,9 @@ func PrintTable(w io.Writer, rows []Row) error {
 	b.WriteString(legend)
 	if slices.ContainsFunc(rows, func(r Row) bool { return r.Marks != "" && r.SkippedReason == "" }) {
 		b.WriteString(marksNote)
+	}
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.Modelled() }) {
+		wrap(&b, "", ModelNote)
 	}
 	for i, n := range below {
 		fmt.Fprintf(&b, "[%d] %s\n", i+1, n)

@@ -51,6 +51,8 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 		func(r *Row) *Float { return &r.ServerSyscallsPerOp },
 		func(r *Row) *Float { return &r.SendsPerOp },
 		func(r *Row) *Float { return &r.ReceivesPerOp },
+		func(r *Row) *Float { return &r.UDPPacketsPerOp },
+		func(r *Row) *Float { return &r.UDPRetransmissionsPerOp },
 		func(r *Row) *Float { return &r.CtxswVolPerOp },
 		func(r *Row) *Float { return &r.HopsPerOp },
 		func(r *Row) *Float { return &r.ClientSQEsPerOp },

@@ -41,6 +41,7 @@ type cardCell struct{ Text, Value string }
 type view struct {
 	*Page
 	Label      string
+	Model      string // ModelNote, if it applies
 	Answer     []string
 	Forests    []figure // of CPU time
 	ToCall     bool     // ratios are to a call in the same process
@@ -63,6 +64,9 @@ func WritePage(dir string, p *Page) error {
 	d := newDrawer(dir, p)
 	v := view{Page: p, Label: d.label, Answer: p.answer(), Claims: claimLines(p.Comparisons), Inter: interactionLines(p.Comparisons),
 		Carried: carryLines(p.Carry), Facts: facts(&p.Env)}
+	if p.modelled() {
+		v.Model = ModelNote
+	}
 	v.ToCall = slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Baseline == "inproc" })
 	for i, s := range shownMetrics {
 		if all := d.forests(s.name); i == 0 {
@@ -212,8 +216,8 @@ func (p *Page) label() string {
 	if has(func(r *Row) string { return r.Device }, "rxe") {
 		parts = append(parts, "RDMA is soft-RoCE")
 	}
-	if has(func(r *Row) string { return r.Device }, "model") {
-		parts = append(parts, "RDMA is a model")
+	if p.modelled() {
+		parts = append(parts, "RDMA is a model, the rest is measured")
 	}
 	if has(func(r *Row) string { return r.Accel }, "tcg") {
 		parts = append(parts, "emulated CPUs")
@@ -228,7 +232,7 @@ func (p *Page) label() string {
 var mixes = map[string]string{"get": "a get", "c": "a get", "put": "a put"} // YCSB's C is gets alone
 
 // networkNames are the names of networks in sentences.
-var networkNames = map[string]string{"tcp": "TCP", "uring": "io_uring sockets", "rdma": "RDMA", "inproc": "a call", "codec": "the codec alone"}
+var networkNames = map[string]string{"tcp": "TCP", "uring": "io_uring sockets", "rdma": "RDMA", "udp": "datagrams", "inproc": "a call", "codec": "the codec alone"}
 
 // through names a variant in a sentence: "over TCP", "with depth=16".
 func (p *Page) through(v *PageVariant) string {
@@ -239,7 +243,17 @@ func (p *Page) through(v *PageVariant) string {
 	if v.Row.Transport == "rdma" && v.Row.RDMAVerb != "" {
 		name += " " + strings.ToUpper(v.Row.RDMAVerb)
 	}
+	if v.Row.Modelled() {
+		name += " " + ModelSuffix
+	}
 	return name
+}
+
+// modelled reports whether a variant's RDMA device is a model.
+func (p *Page) modelled() bool {
+	return slices.ContainsFunc(p.Questions, func(q PageQuestion) bool {
+		return slices.ContainsFunc(q.Variants, func(v PageVariant) bool { return v.Row.Modelled() })
+	})
 }
 
 // answerMost is the largest number of variants in a sentence.

@@ -183,6 +183,3 @@ func answerJSON[T any](f func() (T, error)) func(r *kv.Request) {
 		r.SetAnswer(b)
 	}
 }
-
-// ConnStats returns the counters of connections, one element per network loop.
-func (s *Server) ConnStats() ([]transport.Stats, error) { return s.net.Stats() }

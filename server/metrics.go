@@ -67,6 +67,9 @@ var loopMetrics = []metric[transport.LoopCounters]{
 	counter("loop", "socket_no_buffers_total", "Receives that found no provided buffer.", func(s *transport.LoopCounters) uint64 { return s.NoBuffers }),
 	counter("loop", "socket_zero_copies_total", "Sends without a copy whose memory the kernel has released.", func(s *transport.LoopCounters) uint64 { return s.ZeroCopies }),
 	counter("loop", "socket_zero_copies_copied_total", "Those of these sends that the kernel copied nevertheless.", func(s *transport.LoopCounters) uint64 { return s.ZeroCopied }),
+	counter("loop", "udp_packets_total", "Datagrams given to the kernel.", func(s *transport.LoopCounters) uint64 { return s.Packets }),
+	counter("loop", "udp_garbage_total", "Datagrams received that fit no connection or no state, and were dropped.", func(s *transport.LoopCounters) uint64 { return s.Garbage }),
+	counter("loop", "udp_duplicates_total", "Datagrams received with a part of a request that was there already.", func(s *transport.LoopCounters) uint64 { return s.Duplicates }),
 	counter("loop", "denied_total", "Attempts to connect that were denied: wrong secrets, passwords or TLS handshakes.", func(s *transport.LoopCounters) uint64 { return s.Denied }),
 
 	counter("loop", "rdma_c_calls_total", "Calls into C.", func(s *transport.LoopCounters) uint64 { return s.CCalls }),

@@ -49,9 +49,8 @@ const (
 
 var EngineNames = disk.Names
 
-// NeedsRing reports whether an engine needs io_uring, and NeedsLoopRing whether it needs the ring of the loop (loop.Options.Ring).
-func NeedsRing(engine string) bool     { return disk.NeedsRing(engine) }
-func NeedsLoopRing(engine string) bool { return disk.NeedsLoopRing(engine) }
+// NeedsRing reports whether an engine needs io_uring.
+func NeedsRing(engine string) bool { return disk.NeedsRing(engine) }
 
 // Engines holds what the disk engines of one store's partitions share. Fault is an injected fault of a transfer.
 type (

@@ -106,7 +106,7 @@ func (g *rig) tryOpen() error {
 	g.dead.Store(false)
 	lo := loop.Options{Name: "store", Sleep: loop.SleepEpoll}
 	if g.disk == nil && g.o.Backend == Disk {
-		lo.Ring = NeedsLoopRing(g.o.DiskEngine)
+		lo.Ring = g.o.DiskEngine == "" || g.o.DiskEngine == EngineUring
 		if !g.epoll {
 			lo.Sleep = loop.SleepRing
 		}

@@ -1,12 +1,9 @@
 package tcp
 
 import (
-	"context"
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/testenv"
-	"github.com/kvwire/kvwire/loop"
-	"github.com/kvwire/kvwire/transport"
 	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
@@ -27,7 +24,7 @@ func TestGoroutines(t *testing.T) {
 	}
 }
 
-// listenEnv tells a child process where its server listens.
+// listenEnv is the environment variable with the address at which a child process listens.
 const listenEnv = "KVWIRE_TCPTEST_HOST"
 
 // The suite over unix sockets. Options that only TCP has do nothing there.
@@ -72,17 +69,7 @@ func TestAPortWithListenersOfEachLoopHasOneServer(t *testing.T) {
 
 func BenchmarkLoopTCPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }
 
-// redisDialer dials a server as if it were a Redis.
-type redisDialer struct{ Transport }
-
-func (a redisDialer) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
-	o.Redis = true
-	return a.Transport.Dial(ctx, l, addr, o)
-}
-
-func TestRedis(t *testing.T) {
-	transporttest.RunRedis(t, transporttest.Network{Transport: redisDialer{}, Stream: true})
-}
+func TestRedis(t *testing.T) { transporttest.RunRedis(t, network) }
 
 // Ten thousand connections that send nothing, and many that read slowly.
 func TestBearsIdleAndSlowConnections(t *testing.T) {

@@ -187,7 +187,7 @@ func TestTLSWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 	_, err := plain.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 	var refusal *transport.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != wire.RefusedFeature || !strings.Contains(err.Error(), "TLS only (--tls-ca") {
-		t.Errorf("a client in the clear is told: %v", err)
+		t.Errorf("a client without TLS gets: %v", err)
 	}
 	transporttest.Until(t, "it to be counted", func() bool { return r.Denied(t) == uint64(len(cases)+1) })
 	r.Logged(1, "reason=\"no TLS session: ")

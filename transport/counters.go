@@ -13,6 +13,16 @@ type Counters struct {
 	ZeroCopies uint64 // sends without a copy whose memory was free again
 	ZeroCopied uint64 // of these, those that the kernel copied after all
 
+	// Of datagrams.
+	Packets     uint64 // datagrams given to the kernel
+	Retransmits uint64 // of these, packets of requests, and fetches of replies, that were sent again
+	Timeouts    uint64 // requests whose time-out passed without progress
+	Stalls      uint64 // times that a request had something to send, and its connection no credit
+	RoundTrips  uint64 // round trips that were measured
+	RoundTripNs uint64 // their sum, without the server's time
+	Duplicates  uint64 // datagrams received with parts of requests or replies that were there already
+	Garbage     uint64 // datagrams received that fit no connection or no state
+
 	// Of servers.
 	Denied uint64 // connections and passwords that were rejected
 
@@ -32,8 +42,9 @@ type Counters struct {
 }
 
 // fields returns pointers to all counters, for Add and Sub.
-func (c *Counters) fields() [17]*uint64 {
+func (c *Counters) fields() [25]*uint64 {
 	return [...]*uint64{&c.Sends, &c.Receives, &c.Shorts, &c.NoBuffers, &c.ZeroCopies, &c.ZeroCopied, &c.Denied,
+		&c.Packets, &c.Retransmits, &c.Timeouts, &c.Stalls, &c.RoundTrips, &c.RoundTripNs, &c.Duplicates, &c.Garbage,
 		&c.CCalls, &c.Bells, &c.WRs, &c.Polls, &c.EmptyPolls, &c.WCs, &c.Reads, &c.ReadRetries, &c.ReadMisses, &c.ReadSkips}
 }
 

@@ -23,6 +23,10 @@ import (
 // replyMax is the most bytes of a reply that a client accepts: the largest value that a server may allow, as a scan's answer.
 const replyMax = headBytes + 16<<20 + 4<<10
 
+// keepsPerStall is how often an idle connection asks whether the server is there, in the time after which the server ends silent ones: so many questions in
+// a row may be lost, less one.
+const keepsPerStall = 8
+
 // hub has the clients' connections of one loop to servers of one address family. It belongs to its loop.
 type hub struct {
 	*carrier
@@ -64,7 +68,7 @@ func newHub(l *loop.Loop, k hubKey) (*hub, error) {
 		id, err = l.Add(h)
 	}
 	if err == nil {
-		h.carrier, err = newCarrier(l, id, fd, h.client, o.DatagramBytes)
+		h.carrier, err = newCarrier(l, id, fd, h.client, &h.client.Count, &k.o)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -260,7 +264,10 @@ func (h *hub) Opened(s *datagram.Session, answer []byte) error {
 	case int(c.hello.Depth) != s.Slots():
 		return fmt.Errorf("%w: depth %d was granted, and %d slots", transport.ErrProtocol, c.hello.Depth, s.Slots())
 	}
-	c.hello.Params = nil // a part of the packet
+	c.hello.Params = nil                                      // a part of the packet
+	if stall := int64(c.hello.StallMillis) * 1e6; stall > 0 { // the server ends sessions that are silent for that long
+		s.KeepWithin(stall / keepsPerStall)
+	}
 	c.limits = kv.Limits{MaxKeyBytes: int(c.hello.MaxKeyBytes), MaxValueBytes: int(c.hello.MaxValueBytes)}
 	c.calls = make([]call, s.Slots())
 	c.heads = make([]byte, s.Slots()*c.perCall())

@@ -64,7 +64,7 @@ func newEndpoint(l *loop.Loop, g *loop.Group, index int, ports []uint16, fd int,
 	if id, err = l.Add(e); err != nil {
 		return nil, errors.Join(err, e.pool.Close(), e.conns.Close())
 	}
-	e.carrier, err = newCarrier(l, id, fd, e.server, c.DatagramBytes)
+	e.carrier, err = newCarrier(l, id, fd, e.server, &e.server.Count, &u)
 	return e, err // on an error it is on the loop, and Server.Close removes it
 }
 

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is a listening network. The first loop's socket has the address that was asked for. The others have ports of their own, which a client learns from its hello.
+// server is a listening network. The first loop's socket has the address that was asked for. The others have ports of their own, which the server's hello contains.
 type server struct {
 	addr  string
 	loops []*loop.Loop
@@ -67,6 +67,15 @@ func serve(addr string, g *loop.Group, o transport.ServerOptions, u Options) (tr
 		return nil, err
 	}
 	return s, nil
+}
+
+// CanListen returns the reason why no server could listen on addr, host:port.
+func CanListen(addr string) error {
+	fd, _, err := bind("udp", addr)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err
 }
 
 // onEachLoop calls f on each loop, until one fails.

@@ -37,6 +37,8 @@ type carrier struct {
 	id    loop.MemberID
 	count *transport.Counters // of its loop
 	core  core
+	of    *datagram.Counters // of the core
+	was   datagram.Counters  // what of them is in count
 	fd    int
 
 	readable bool // the socket may have packets for which no event will come
@@ -52,7 +54,8 @@ type carrier struct {
 	outIov  [batch][3]unix.Iovec
 	first   int // out[first:n] are packets that the kernel has not taken yet
 	n       int
-	failing int // errors of sendmmsg for the packet first
+	faults  *faults // nil: none
+	failing int     // errors of sendmmsg for the packet first
 }
 
 // nameBytes returns the length of a socket address.
@@ -121,9 +124,10 @@ func bind(network, addr string) (fd int, bound netip.AddrPort, err error) {
 	return fd, bound, nil
 }
 
-// newCarrier puts a socket onto a loop. It owns the descriptor, unless it returns an error.
-func newCarrier(l *loop.Loop, id loop.MemberID, fd int, c core, datagramBytes int) (*carrier, error) {
-	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, fd: fd}
+// newCarrier puts a socket onto a loop. It owns the descriptor, unless it returns an error. of are the core's counters.
+func newCarrier(l *loop.Loop, id loop.MemberID, fd int, c core, of *datagram.Counters, o *Options) (*carrier, error) {
+	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, of: of, fd: fd, faults: newFaults(o, l.Name())}
+	datagramBytes := o.core().DatagramBytes
 	memory := make([]byte, batch*datagramBytes)
 	for i := range s.in {
 		sys.SetIovec(&s.inIov[i], memory[i*datagramBytes:(i+1)*datagramBytes])
@@ -160,7 +164,11 @@ func (s *carrier) poll(now int64) (found int) {
 		for i := range n {
 			b := sys.IovecBytes(&s.inIov[i])[:s.in[i].Len]
 			s.received += uint64(len(b))
-			if s.in[i].Hdr.Flags&unix.MSG_TRUNC == 0 {
+			switch {
+			case s.in[i].Hdr.Flags&unix.MSG_TRUNC != 0:
+			case s.faults != nil:
+				s.faults.receive(now, &s.inFrom[i], b, s.core)
+			default:
 				s.core.Receive(now, &s.inFrom[i], b)
 			}
 		}
@@ -234,9 +242,24 @@ func (s *carrier) tick(now int64) {
 		s.core.Tick(now)
 	}
 	s.flush(now)
+	s.counted()
 	if at := s.core.NextTick(); at != math.MaxInt64 {
 		s.l.WakeAtAwake(at)
 	}
+}
+
+// counted adds what the core has counted to the counters of the loop.
+func (s *carrier) counted() {
+	c, now, was := s.count, s.of, &s.was
+	c.Packets += now.Out - was.Out
+	c.Retransmits += now.Retransmits - was.Retransmits
+	c.Timeouts += now.Timeouts - was.Timeouts
+	c.Stalls += now.Stalls - was.Stalls
+	c.RoundTrips += now.RoundTrips - was.RoundTrips
+	c.RoundTripNs += now.RoundTripNs - was.RoundTripNs
+	c.Duplicates += now.Duplicates - was.Duplicates
+	c.Garbage += now.Garbage - was.Garbage
+	s.was = *now
 }
 
 // busy names work that no connection counts; "": there is none.

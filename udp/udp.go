@@ -20,13 +20,17 @@ type Options struct {
 	DatagramBytes int                 // largest datagram (1472)
 	Credits       int                 // packets of a connection in flight to the server (64)
 	Congestion    datagram.Congestion // of clients
+
+	// For tests, and for machines without netem: shares of the packets that each side drops on arrival, and delivers a second time.
+	Loss, Duplicates float64
+	Seed             uint64 // of the loss
 }
 
-// creditsDefault packets of 1472 B fit into the receive buffer that Linux gives a socket by default (208 KiB, of which each takes 2.3).
-const creditsDefault = 64
+// Credits is the default of Options.Credits. So many packets of 1472 B fit into the receive buffer that Linux gives a socket by default (208 KiB, of which each takes 2.3).
+const Credits = 64
 
-// datagramDefault is Ethernet's MTU less the headers of IPv4 and UDP.
-const datagramDefault = 1472
+// DatagramBytes is the default of Options.DatagramBytes: Ethernet's MTU less the headers of IPv4 and UDP.
+const DatagramBytes = 1472
 
 // Transport implements transport.Transport. Its zero value is ready.
 type Transport struct{ Options Options }
@@ -51,7 +55,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 
 // core returns the options of the protocol.
 func (o Options) core() datagram.Options {
-	return datagram.Options{DatagramBytes: cmp.Or(o.DatagramBytes, datagramDefault), Credits: cmp.Or(o.Credits, creditsDefault), Congestion: o.Congestion, Random: random}
+	return datagram.Options{DatagramBytes: cmp.Or(o.DatagramBytes, DatagramBytes), Credits: cmp.Or(o.Credits, Credits), Congestion: o.Congestion, Random: random}
 }
 
 // random returns 64 bits that no peer can guess.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -253,20 +252,6 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 
 // forbidEnv is the environment variable with the error that io_uring_setup returns in a child process.
 const forbidEnv = "KVWIRE_URINGTEST_FORBID"
-
-// forbid has io_uring_setup fail in all threads, as a container's seccomp profile does (seccomp(2)).
-func forbid(errno uint32) error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	f := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_IO_URING_SETUP},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | errno},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	return sys.Filter(f)
-}
 
 func TestWhereItIsForbiddenTheTransportSaysWhatToDo(t *testing.T) {
 	testenv.Uring(t)

@@ -8,12 +8,13 @@ import (
 
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/transport/transporttest"
+	"golang.org/x/sys/unix"
 )
 
 // optionsEnv is the environment variable with the options of a child process.
 const optionsEnv = "KVWIRE_URINGTEST_OPTIONS"
 
-// listenEnv tells it where its server listens.
+// listenEnv is the environment variable with the address at which it listens.
 const listenEnv = "KVWIRE_URINGTEST_HOST"
 
 // network is the transport with these options.
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if errno, err := strconv.Atoi(os.Getenv(forbidEnv)); err == nil {
-		if err := forbid(uint32(errno)); err != nil {
+		if err := testenv.FailSyscall(unix.SYS_IO_URING_SETUP, unix.Errno(errno)); err != nil {
 			panic(err)
 		}
 	}

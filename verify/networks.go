@@ -3,10 +3,12 @@ package verify
 import (
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/kvwire/kvwire/inproc"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
@@ -54,13 +56,29 @@ func (n *network) works() error {
 	return nil
 }
 
+// useModel makes this process use the model of an RDMA device where the kernel has no device and KVWIRE_REQUIRE requires none. The children of a process come to the
+// same decision.
+var useModel = sync.OnceValue(func() error {
+	if !rdma.Built || testenv.Required("rdma") || probe.RDMA(probe.Local()).State == probe.Available {
+		return nil
+	}
+	l, err := rdma.ParseLink(rdma.DefaultLink)
+	if err != nil {
+		return err
+	}
+	return rdma.UseModel(l)
+})
+
 func uringWorks() error { return probe.Uring(probe.Local()).Err() }
 
-// listen returns the address for servers: on loopback, or for RDMA, which loopback does not have, the first device's.
+// listen returns the address for servers: on loopback, or for RDMA the first device's.
 func (n *network) listen() (string, error) {
 	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	if n.feature == "rdma" {
-		var err error
+		err := useModel()
+		if err != nil {
+			return "", err
+		}
 		if host, err = rdma.Here(); err != nil {
 			return "", err
 		}

@@ -75,9 +75,12 @@ func (c *child) execute(o order) error {
 	}
 	if o.Network != "" {
 		n := find(o.Network)
+		if err := n.works(); err != nil {
+			return err
+		}
 		var loops []*loop.Loop
 		if o.Serve != nil {
-			s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // the server ends with this process
+			s, _, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // the server ends with this process
 			if err != nil {
 				return err
 			}

@@ -99,15 +99,26 @@ func (s *serverConfig) engine() string {
 	return store.EnginePool
 }
 
-// serve starts a server.
-func (n *network) serve(s serverConfig, d *faultyDisk, so transport.ServerOptions) (*server.Server, error) {
+// listening is a transport that keeps the server that it starts, for its counters.
+type listening struct {
+	transport.Transport
+	server transport.Server
+}
+
+func (l *listening) Serve(addr string, g *loop.Group, o transport.ServerOptions) (s transport.Server, err error) {
+	l.server, err = l.Transport.Serve(addr, g, o)
+	return l.server, err
+}
+
+// serve starts a server. It returns the transport's part of it, too.
+func (n *network) serve(s serverConfig, d *faultyDisk, so transport.ServerOptions) (*server.Server, transport.Server, error) {
 	engine := s.engine()
 	plan := loop.Plan{Placement: s.Placement, NetLoops: 2, Net: loop.Options{Sleep: n.impl.Sleep()}, Store: loop.Options{Sleep: loop.SleepEpoll}}
 	if plan.Placement == loop.Dispatched {
 		plan.NetLoops, plan.StoreLoops = 1, 2
 	}
 	if ringWorks() {
-		plan.Net.Ring, plan.Store = store.NeedsLoopRing(engine), loop.Options{Sleep: loop.SleepRing}
+		plan.Net.Ring, plan.Store = engine == store.EngineUring, loop.Options{Sleep: loop.SleepRing}
 	}
 	o := store.Options{Backend: s.Backend, Dir: s.Dir, Limits: limits, CacheBytes: 256 << 10, DiskEngine: engine, Durability: s.Durability,
 		Update: s.Update, Fault: d.fault, Progress: d.progress}
@@ -116,8 +127,10 @@ func (n *network) serve(s serverConfig, d *faultyDisk, so transport.ServerOption
 	}
 	addr, err := n.listen()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	so.Limits, so.InOrder = limits, s.Backend == store.Mem
-	return server.Start(server.Config{Network: n.impl, Listen: addr, Plan: plan, Options: so, Store: func(int) (store.Options, error) { return o, nil }})
+	l := &listening{Transport: n.impl}
+	running, err := server.Start(server.Config{Network: l, Listen: addr, Plan: plan, Options: so, Store: func(int) (store.Options, error) { return o, nil }})
+	return running, l.server, err
 }

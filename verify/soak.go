@@ -18,6 +18,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
@@ -244,7 +245,10 @@ func (s *soaking) resources() (l Resources, err error) {
 	}
 	for _, t := range s.servers {
 		if t.n.feature == "rdma" {
-			kinds, err := testenv.RDMAObjects()
+			kinds := rdma.Objects()
+			if rdma.Modelled() == nil {
+				kinds, err = testenv.RDMAObjects()
+			}
 			for _, n := range kinds {
 				l.Objects += n
 			}
@@ -261,11 +265,12 @@ type soakServer struct {
 	config serverConfig
 	disk   faultyDisk
 	server *server.Server // nil: closed
-	loops  []*loop.Loop   // of the clients
+	net    transport.Server
+	loops  []*loop.Loop // of the clients
 }
 
 func (t *soakServer) open() (err error) {
-	if t.server, err = t.n.serve(t.config, &t.disk, soakOptions); err != nil {
+	if t.server, t.net, err = t.n.serve(t.config, &t.disk, soakOptions); err != nil {
 		return fmt.Errorf("soak %s: %w", t.n.name, err)
 	}
 	if t.n.local {
@@ -294,7 +299,7 @@ func (t *soakServer) held() (string, error) {
 	if t.server == nil {
 		return "", nil
 	}
-	all, err := t.server.ConnStats()
+	all, err := t.net.Stats()
 	if err != nil {
 		return "", fmt.Errorf("soak %s: %w", t.n.name, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
@@ -179,7 +180,11 @@ func table(setups []Setup, rows []row, missing map[string]error) {
 		if s.Backend == store.Disk {
 			backend += " " + s.Update
 		}
-		line(s.Network, s.Placement.String(), backend, rows[i].Figures, rows[i].result())
+		network := s.Network
+		if find(network).feature == "rdma" && rdma.Modelled() != nil {
+			network += " over a modelled device"
+		}
+		line(network, s.Placement.String(), backend, rows[i].Figures, rows[i].result())
 		all.Add(rows[i].Figures)
 		all.err = errors.Join(all.err, rows[i].err)
 	}

@@ -68,7 +68,7 @@ func (s *serving) signal() {
 // end waits for the process and checks its exit code.
 func (s *serving) end(code int) {
 	s.t.Helper()
-	watchdog := time.AfterFunc(patience, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) }) // it tells where it is
+	watchdog := time.AfterFunc(patience, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) }) // it prints its stacks
 	defer watchdog.Stop()
 	err := s.cmd.Wait()
 	s.ended = true

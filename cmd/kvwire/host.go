@@ -24,7 +24,7 @@ Starts servers on this machine, at the request of a kvwire on another machine, u
 it was requested. All clients may request servers and use them. So it needs --insecure, except on loopback; use it only on networks without other users.
 It is for machines without a launcher between them, such as the two guests of kvwire run --vm=two. Elsewhere use a launcher (docs/hosts.md): its servers accept only the run.`
 
-// hostCommand starts servers for other machines, as inetd does.
+// hostCommand starts one server for each connection from another machine, which ends with the connection.
 func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
 	var listen string
@@ -56,7 +56,7 @@ func hostCommand(ctx context.Context, args []string) error {
 			Listening string `json:"listening"`
 		}{l.Addr().String()})
 	} else {
-		_, err = fmt.Fprintf(stdout, "kvwire starts servers for who asks on %s\n", l.Addr())
+		_, err = fmt.Fprintf(stdout, "kvwire accepts requests for servers on %s\n", l.Addr())
 	}
 	if err != nil {
 		return errors.Join(err, l.Close())

@@ -45,7 +45,7 @@ func revision() string {
 	return version
 }
 
-// program gives the rooms that measure what they do not know: the version, the networks and the servers. The main goroutine owns it.
+// program has what lab/run and lab/cell do not import: the version, the networks and the functions that start servers. The main goroutine owns it.
 var program = sync.OnceValue(func() *run.Program {
 	return &run.Program{
 		Program: &cell.Program{Version: version, Revision: revision(), Network: serve.FindNetwork, Granted: rdma.Granted,
@@ -61,7 +61,7 @@ var program = sync.OnceValue(func() *run.Program {
 				return s.Start()
 			},
 			Note: note},
-		Environment: func() report.Env { return serve.Environment(revision()) },
+		Environment: func(links ...string) report.Env { return serve.Environment(revision(), links...) },
 		Temporary:   serve.TemporaryParent,
 	}
 })

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/run"
 )
@@ -24,7 +23,8 @@ Examples:
   kvwire run network-overhead --slice 0         (whole runs, one after the other)
   kvwire run --resume results/network-overhead-20261121-100000
   kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
-  kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
+  kvwire run quick-rdma --rdma-device model     (RDMA over a modelled device, where this machine has none)
+  kvwire run --vm quick-rdma      (in a guest with soft-RoCE)
 
 An experiment consists of questions. A question is all cells that differ only in the compared factor. It is measured in generations. Each
 generation starts a server and a client for each variant, and for the baseline twice (A/A). All of these processes run at the same time, and
@@ -51,9 +51,7 @@ func runCommand(ctx context.Context, args []string) error {
 	s := f.set
 	s.StringVar(&o.OutputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	s.BoolVar(&o.JSON, "json", false, "print the rows as JSON")
-	s.StringVar(&o.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
-	o.Launch.Bind(s)
-	factor.Group(s, fleet.HostsGroup, "server-at")
+	o.Bind(s)
 	s.StringVar(&o.VM, "vm", "", "run all of it in a guest that has soft-RoCE, or, with =two, client and servers in two of them")
 	s.Lookup("vm").NoOptDefVal = "one"
 	var until factor.Percent
@@ -84,4 +82,4 @@ func runCommand(ctx context.Context, args []string) error {
 }
 
 // plannedFlags are the flags that are decided when a folder is made.
-var plannedFlags = []string{"primary", "retry", "dry-run", "estimate", "generations", "blocks", "quick", "paper", "slice", "time", "until"}
+var plannedFlags = []string{"primary", "retry", "dry-run", "estimate", "generations", "blocks", "quick", "paper", "slice", "time", "until", "rdma-device", "rdma-model"}

@@ -72,7 +72,7 @@ func (r *running) end() {
 
 func (r *running) endsWith(want int) {
 	r.t.Helper()
-	watchdog := time.AfterFunc(patience, func() { _ = r.cmd.Process.Signal(syscall.SIGQUIT) }) // it tells where it is
+	watchdog := time.AfterFunc(patience, func() { _ = r.cmd.Process.Signal(syscall.SIGQUIT) }) // it prints its stacks
 	defer watchdog.Stop()
 	_ = r.cmd.Wait()
 	if code := r.cmd.ProcessState.ExitCode(); code != want {

@@ -36,9 +36,10 @@ func (p Problem) String() string {
 // module is the path before our own packages.
 const module = "github.com/kvwire/kvwire"
 
-// Check looks at the named files of a module, of whatever language and build tags.
+// Check looks at the named files of a module, of whatever language and build tags. If go.mod is one of them, they are the
+// whole module: then an import that the table allows, and no file has, is a problem, too.
 func Check(root fs.FS, files []string) ([]Problem, error) {
-	c := checker{fset: token.NewFileSet(), documented: map[string]bool{}}
+	c := checker{fset: token.NewFileSet(), documented: map[string]bool{}, rows: map[string]*row{}, uses: map[use]bool{}}
 	for _, name := range files {
 		src, err := fs.ReadFile(root, name)
 		if err != nil {
@@ -54,6 +55,12 @@ func Check(root fs.FS, files []string) ([]Problem, error) {
 			c.add(dir, 0, "no package comment: say what the package owns and what it may not import")
 		}
 	}
+	for _, text := range brokenTable(imports) {
+		c.add(tableFile, 0, "%s", text)
+	}
+	if slices.Contains(files, "go.mod") {
+		c.unused()
+	}
 	slices.SortFunc(c.problems, func(a, b Problem) int { return strings.Compare(a.String(), b.String()) })
 	return c.problems, nil
 }
@@ -61,7 +68,15 @@ func Check(root fs.FS, files []string) ([]Problem, error) {
 type checker struct {
 	fset       *token.FileSet
 	documented map[string]bool // folders with Go files other than tests, and whether one has a package comment
+	rows       map[string]*row // the rows of the folders with Go files; nil: the table has none
+	uses       map[use]bool
 	problems   []Problem
+}
+
+// use is an import of a package, by a folder's tests or by its other files.
+type use struct {
+	dir, imported string
+	test          bool
 }
 
 func (c *checker) add(file string, line int, format string, args ...any) {
@@ -96,8 +111,15 @@ func (c *checker) goFile(name string, src []byte) {
 	if formatted, err := format.Source(src); err != nil || !bytes.Equal(src, formatted) {
 		c.add(name, 0, "not formatted: gofmt -w %s", name)
 	}
-	dir := path.Dir(name)
-	if !strings.HasSuffix(name, "_test.go") {
+	dir, test := path.Dir(name), strings.HasSuffix(name, "_test.go")
+	r, known := c.rows[dir]
+	if !known {
+		if r = rowOf(imports, dir); r == nil {
+			c.add(dir, 0, "%s has no row in %s: add one, with the packages of ours that it may import, below these", dir, tableFile)
+		}
+		c.rows[dir] = r
+	}
+	if !test {
 		c.documented[dir] = c.documented[dir] || f.Doc.Text() != ""
 	}
 	for _, spec := range f.Imports {
@@ -105,12 +127,48 @@ func (c *checker) goFile(name string, src []byte) {
 		if err != nil {
 			continue
 		}
-		if text := forbidden(dir, imported); text != "" {
+		c.uses[use{dir, strings.TrimPrefix(imported, module+"/"), test}] = true
+		if r == nil {
+			continue
+		}
+		if text := forbidden(r, imported, test); text != "" {
 			c.add(name, c.fset.Position(spec.Pos()).Line, "%s", text)
 		}
 	}
-	if strings.HasSuffix(name, "_test.go") {
+	if test {
 		c.sleeps(name, f)
+	}
+}
+
+// unused finds what the table and the list only allow in vain.
+func (c *checker) unused() {
+	for _, r := range imports {
+		if c.rows[r.name] == nil {
+			c.add(tableFile, 0, "the table has %s, which has no Go file: remove the row", r.name)
+			continue
+		}
+		files, tests := r.imported()
+		for _, name := range files {
+			if !c.uses[use{r.name, name, false}] {
+				c.add(tableFile, 0, "the table allows %s to import %s, and no file of it does: remove that", r.name, name)
+			}
+		}
+		for _, name := range tests {
+			if slices.Contains(files, name) || !c.uses[use{r.name, name, true}] {
+				c.add(tableFile, 0, "the table allows tests of %s to import %s, and no test needs that: remove it", r.name, name)
+			}
+		}
+	}
+	for _, o := range only {
+		for _, folder := range o.folders {
+			used := false
+			for u := range c.uses {
+				used = used || within(u.dir, folder) && within(u.imported, o.imported)
+			}
+			if !used {
+				c.add("internal/lint/lint.go", 0, "%s may be imported in %s, and no file there does: remove the folder from the list", o.imported, folder)
+			}
+		}
 	}
 }
 
@@ -147,8 +205,6 @@ func within(name string, trees ...string) bool {
 	return false
 }
 
-var networks = []string{"inproc", "tcp", "uring", "rdma", "udp"}
-
 // only are imports that stand in few folders, with the reason.
 var only = []struct {
 	imported string
@@ -157,103 +213,31 @@ var only = []struct {
 }{
 	{"github.com/pawelgaczynski/giouring", []string{"internal/ring"}, "its helpers have traps, so use internal/ring"},
 	{"github.com/Mellanox/rdmamap", []string{"rdma/device"}, "it has traps, so use device.Map"},
-	{"github.com/prometheus", []string{"server", "cmd/kvwire"}, "counters are plain, and told by who owns them"},
-	{"C", []string{"cgo/verbs"}, "cgo is behind one seam and one tag, so put the binding there"},
-	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these and give it a safe face"},
+	{"github.com/prometheus", []string{"server", "cmd/kvwire"}, "a package keeps plain counters, and server exports them as metrics"},
+	{"C", []string{"cgo/verbs"}, "one package calls C, and one tag leaves it out, so put the binding there"},
+	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys", "internal/testenv"}, "put what needs it into one of these, behind functions that are safe"},
 }
 
-const deviceOnly = "rdma/device imports internal packages and rdmamap only: it looks at sysfs, in every build"
+// standard are packages that import no foreign code, except what is named.
+var standard = []struct{ folder, except string }{
+	{"kv", ""}, {"lab/stats", ""}, {"transport/datagram", ""}, {"rdma/device", "github.com/Mellanox/rdmamap"},
+}
 
-// forbidden returns the reason why a file in the folder dir may not import a package; "": it may.
-func forbidden(dir, imported string) string {
+// forbidden returns the reason why a file, or a test, of a package may not import a package; "": it may.
+func forbidden(r *row, imported string, test bool) string {
 	for _, o := range only {
-		if within(imported, o.imported) && !within(dir, o.folders...) {
+		if within(imported, o.imported) && !within(r.name, o.folders...) {
 			return fmt.Sprintf("%s may be imported in %s only: %s", imported, strings.Join(o.folders, ", "), o.text)
 		}
 	}
-	ours, isOurs := strings.CutPrefix(imported, module+"/")
-	if !isOurs {
-		foreign := strings.Contains(strings.Split(imported, "/")[0], ".")
-		switch {
-		case within(dir, "kv") && foreign:
-			return "kv imports the standard library only: it is the seam that everything else stands on"
-		case within(dir, "rdma/device") && foreign && !within(imported, "github.com/Mellanox/rdmamap"):
-			return deviceOnly
-		}
-		return ""
+	if ours, ok := strings.CutPrefix(imported, module+"/"); ok {
+		return forbiddenOurs(r, ours, test)
 	}
-	transports := append([]string{"transport"}, networks...)
-	switch {
-	case within(ours, "experiments") && within(dir, "lab/experiment"):
-		return ""
-	case within(ours, "experiments"):
-		return "only lab/experiment imports experiments: call its Find and ReadFile, which look for files, too"
-	case within(ours, "cmd"):
-		return "nothing imports cmd: move what is shared into a package of its own"
-	case within(ours, "verify"):
-		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
-	case within(dir, "factor") && within(ours, "report", "lab", "server", "inproc"):
-		return "factor imports what its values are options of, and nothing that stands above these: report takes its columns from factor"
-	case within(dir, "kv") && !within(ours, "kv"):
-		return "kv imports the standard library only: it is the seam that everything else stands on"
-	case within(dir, "lab/stats") && ours != "lab/stats": // its examples import it
-		return "lab/stats imports the standard library only: it is arithmetic, which report and bench/units import, too"
-	case within(ours, "lab/stats") && !within(dir, "cmd", "lab", "report", "bench/units"):
-		return "only cmd, lab, report and bench/units import lab/stats"
-	case within(dir, "lab/experiment") && !within(ours, "lab/experiment", "internal"):
-		return "lab/experiment imports internal packages and experiments only: it knows no flag, and not how cells are measured"
-	case within(ours, "lab/run", "server/serve") && !within(dir, "cmd", ours):
-		return "only cmd imports " + ours + ": it stands below the commands, and above all other rooms"
-	case within(dir, "lab/run"):
-		if within(ours, append([]string{"transport", "loop", "verify", "cgo"}, networks...)...) {
-			return "lab/run joins lab, lab/cell, lab/results and fleet, and knows no network or loop: take a Program"
-		}
-		return ""
-	case within(dir, "lab") && within(ours, "lab/results", "lab/instrument", "lab/cell") && !within(dir, ours):
-		return "within lab only lab/run imports lab/results, lab/instrument or lab/cell: they stand above what runs an experiment"
-	case within(dir, "lab/cell"):
-		if within(ours, append([]string{"transport/stream", "transport/memory", "verify", "cgo"}, networks...)...) && !within(ours, "rdma/device") {
-			return "lab/cell knows no network: take a Program"
-		}
-		return ""
-	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/units", "internal/exit"):
-		return "lab/results imports lab, report, bench/units and internal/exit only: take what a cell's flags mean as functions (Reader)"
-	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
-		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
-	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab", "fleet"):
-		return "only cmd and fleet import lab"
-	case within(ours, "server") && !within(dir, "cmd", "server", "verify", "fleet", "lab/cell"):
-		return "only cmd, fleet, lab/cell and verify import server: take what starts servers as a function"
-	case within(ours, "fleet") && !within(dir, "cmd", "fleet"):
-		return "only cmd and lab/cell import fleet: take what starts processes as a function"
-	case within(dir, "fleet") && !within(ours, "factor", "lab", "report", "server", "transport/access", "bench", "internal", "fleet"):
-		return "fleet knows processes and lines, and no network, store or loop"
-	case within(dir, "server") && within(ours, networks...) && !within(dir, "server/serve"):
-		return "server knows no network: take a transport.Transport (server/serve knows them all)"
-	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
-		return deviceOnly
-	case within(ours, "rdma/device") && !within(dir, "rdma", "server/serve", "lab/cell"):
-		return "only rdma, server/serve and lab/cell import rdma/device: what others need is in internal/probe"
-	case within(dir, "transport/socket") && within(ours, "transport/stream", "transport/memory", "transport/transporttest"):
-		return "transport/socket does not import transport/stream: take what is to happen with a connection as an interface (Host)"
-	case within(dir, "transport/memory") && !within(ours, "internal/arena"):
-		return "transport/memory imports internal/arena only: it knows no connection (Owner), protocol (Order) or loop (Loop)"
-	case within(dir, "transport/datagram"):
-		return "transport/datagram imports the standard library only: packets go in and out, and a request is bytes"
-	case within(dir, "store") && within(ours, transports...):
-		return "store knows no transport: both meet in kv.Handler"
-	case within(dir, transports...) && within(ours, "store"):
-		return "a transport knows no store: both meet in kv.Handler; in tests use a handler of your own"
-	case within(ours, "store/disk", "store/index") && !within(dir, "store"):
-		return "only store imports its rooms: take what others need from store"
-	case within(dir, "store/index") && !within(ours, "internal", "store/index"):
-		return "store/index imports internal packages only: it knows keys and records, and nothing of requests, disks or loops"
-	case within(dir, "store/disk") && !within(ours, "internal", "loop", "store/disk"):
-		return "store/disk imports loop and internal packages only: it knows files and bytes, and nothing of requests or keys"
-	}
-	for _, n := range networks {
-		if within(ours, n) && within(dir, transports...) && !within(dir, n) {
-			return "transports do not know each other: what they share belongs into transport, loop or wire"
+	foreign := strings.Contains(strings.Split(imported, "/")[0], ".")
+	for _, s := range standard {
+		if r.name == s.folder && foreign && (s.except == "" || !within(imported, s.except)) {
+			return fmt.Sprintf("%s may not import %s: of foreign code it imports only the standard library%s. Move what needs more to a package above it",
+				r.name, imported, strings.TrimSuffix(" and "+s.except, " and "))
 		}
 	}
 	return ""

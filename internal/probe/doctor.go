@@ -25,11 +25,12 @@ func (h *Host) Doctor(dirs []string, refused map[string]error) Report {
 		{Name: "transport tcp", State: Available, Why: "epoll, always"},
 		as("transport uring", uring),
 		as("transport rdma", rdma),
+		{Name: "transport udp", State: Available, Why: "epoll, always"},
 		engine("disk engine uring", uring, direct, usable),
 		engine("disk engine aio", AIO(h), direct, usable),
 		engine("disk engines sync, pool", Finding{State: Available, Why: "pread and pwrite, always"}, direct, usable),
 	}
-	for i, transport := range []string{"inproc", "tcp", "uring", "rdma"} {
+	for i, transport := range []string{"inproc", "tcp", "uring", "rdma", "udp"} {
 		if err := refused[transport]; err != nil {
 			r[i] = finding(r[i].Name, err)
 		}

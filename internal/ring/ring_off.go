@@ -17,6 +17,7 @@ const never = "ring: a method of a ring that cannot exist in this build"
 
 func (*Ring) Fd() int                        { panic(never) }
 func (*Ring) Next(uint64) *SQE               { panic(never) }
+func (*Ring) NextOrWait(uint64) *SQE         { panic(never) }
 func (*Ring) Pending() int                   { panic(never) }
 func (*Ring) Ready() bool                    { panic(never) }
 func (*Ring) NeedsEnter() bool               { panic(never) }

@@ -146,6 +146,21 @@ func (r *Ring) Next(userData uint64) *SQE {
 	return s
 }
 
+// NextOrWait is Next for an entry that cannot be kept for later. With SQPoll it sleeps until the kernel's thread has taken entries, if the queue is full.
+func (r *Ring) NextOrWait(userData uint64) *SQE {
+	for range 100 { // a signal ends the sleep early
+		if e := r.Next(userData); e != nil || !r.sqPoll {
+			return e
+		}
+		_, flags := r.publish()
+		r.Enters++
+		if r.enter(0, 0, 0, flags|giouring.EnterSQWait|giouring.EnterGetEvents) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
 // Pending is the number of entries that the next Enter will submit: those filled since the last one, and
 // those that the kernel did not accept then. (With SQPoll it reads them by itself.)
 func (r *Ring) Pending() int {

@@ -106,7 +106,7 @@ func TestNextSubmitsWhenTheQueueIsFull(t *testing.T) {
 		if e == nil {
 			t.Fatalf("no entry for number %d", i)
 		}
-		e.Fdatasync(p) // fails, and completes at once
+		e.Fallocate(p, 0, 0, 1) // an eventfd has no blocks, so it fails
 	}
 	seen := map[uint64]bool{}
 	for _, c := range wait(t, r, 100) {
@@ -166,5 +166,28 @@ func TestOpenNamesTheRemedy(t *testing.T) {
 	}
 	if _, err := Open(Options{}); !errors.Is(err, ErrNotBuilt) {
 		t.Fatal(err)
+	}
+}
+
+// The queue is full as long as the kernel's thread has not taken an entry: Next then returns nil, NextOrWait waits.
+func TestAFullQueueOfSQPollIsWaitedFor(t *testing.T) {
+	const n = 100_000
+	r := open(t, Options{Entries: 8, SQPoll: true})
+	filled, reaped := 0, 0
+	var c [16]CQE
+	for filled < n {
+		e := r.NextOrWait(uint64(filled))
+		if e == nil {
+			t.Fatalf("no entry after %d", filled)
+		}
+		e.Nop()
+		filled++
+		reaped += r.Reap(c[:])
+	}
+	for reaped < n {
+		reaped += len(wait(t, r, 1))
+	}
+	if reaped != n {
+		t.Errorf("%d completions of %d entries", reaped, n)
 	}
 }

@@ -17,20 +17,17 @@ import (
 // must stay alive and in place until the completion: arena memory, or a heap object that
 // the submitter keeps a reference to.
 type SQE struct {
-	Opcode      uint8
-	Flags       uint8
-	IoPrio      uint16
-	Fd          int32
-	Off         uint64
-	Addr        uint64
-	Len         uint32
-	OpFlags     uint32
-	UserData    uint64
-	BufIndex    uint16
-	Personality uint16
-	SpliceFd    int32
-	Addr3       uint64
-	_           uint64
+	Opcode   uint8
+	Flags    uint8
+	IoPrio   uint16
+	Fd       int32
+	Off      uint64
+	Addr     uint64
+	Len      uint32
+	OpFlags  uint32
+	UserData uint64
+	BufIndex uint16
+	_        [22]byte
 }
 
 // CQE is one completion: Res is the result, or -errno.
@@ -56,7 +53,6 @@ const (
 	sqeBufferSelect = 1 << 5 // IOSQE_BUFFER_SELECT
 
 	opNop         = 0
-	opFsync       = 3
 	opReadFixed   = 4
 	opWriteFixed  = 5
 	opPollAdd     = 6
@@ -77,10 +73,6 @@ const (
 	zcReportUsage   = 1 << 3 // IORING_SEND_ZC_REPORT_USAGE, in IoPrio
 	recvsendBundle  = 1 << 4 // IORING_RECVSEND_BUNDLE, in IoPrio
 	pollAddMulti    = 1 << 0 // in Len
-	fsyncDatasync   = 1 << 0
-
-	// RWFDsync in OpFlags makes one write durable before it completes (RWF_DSYNC).
-	RWFDsync = 0x2
 )
 
 func addr(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
@@ -107,14 +99,11 @@ func (e *SQE) WriteFixed(fd int, b []byte, off int64, index int) {
 	e.BufIndex = uint16(index)
 }
 
-// FixedFile says that the descriptor given to the method before is an index of registered files.
+// FixedFile makes the descriptor of the method before the index of a registered file.
 func (e *SQE) FixedFile() { e.Flags |= sqeFixedFile }
 
 // Nop completes at once: a message to whoever reaps.
 func (e *SQE) Nop() { e.Opcode, e.Fd = opNop, -1 }
-
-// Fdatasync makes what was written to fd durable.
-func (e *SQE) Fdatasync(fd int) { e.Opcode, e.Fd, e.OpFlags = opFsync, int32(fd), fsyncDatasync }
 
 // Fallocate reserves length bytes of fd from off (mode as fallocate(2)).
 func (e *SQE) Fallocate(fd int, mode uint32, off, length int64) {

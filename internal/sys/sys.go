@@ -24,7 +24,7 @@ func EpollTag(e *unix.EpollEvent) uint64 {
 	return uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
 }
 
-var noPwait2 atomic.Bool // set once, by the first call that learns it: a kernel before 5.11
+var noPwait2 atomic.Bool // set once, by the first call that fails with ENOSYS: a kernel before 5.11
 
 // EpollWait waits for events with a timeout in ns: 0 only checks, below 0 waits without limit. A wait of 0
 // cannot block, so it does not enter the scheduler; the others do.
@@ -124,15 +124,6 @@ func queuedError(fd int, to []byte, control *errorControl) (n int, ok bool) {
 	m.SetControllen(len(control))
 	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
 	return int(m.Controllen), e == 0
-}
-
-// Filter has all threads of the process pass their system calls through a seccomp filter, for good (seccomp(2)). For tests: root, or PR_SET_NO_NEW_PRIVS.
-func Filter(f []unix.SockFilter) error {
-	prog := unix.SockFprog{Len: uint16(len(f)), Filter: unsafe.SliceData(f)}
-	if _, _, e := syscall.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog))); e != 0 {
-		return e
-	}
-	return nil
 }
 
 // SetIovec points v at b.

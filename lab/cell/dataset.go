@@ -1,6 +1,7 @@
 package cell
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"strconv"
@@ -98,6 +99,9 @@ func (f *Settings) dataCosts() (c lab.Data) {
 	if f.Load.Trace != "" {
 		c.Long = f.Warning
 	}
+	if n := f.Load.Operations; n > 0 {
+		c.Long = cmp.Or(c.Long, fmt.Sprintf("windows of operations=%s end by their number: their time is not known, and not in the estimate", &n))
+	}
 	d, ok := f.data()
 	at := func(bytes, perS int64) time.Duration {
 		return time.Duration(float64(bytes) / float64(perS) * float64(time.Second))
@@ -138,9 +142,11 @@ func (f *Settings) whole() string {
 	case f.Load.Search != "":
 		return "a search measures at several rates"
 	case err == nil && mix.Share[bench.Insert] > 0:
-		return "its inserts change the number of records"
+		return "inserts change the number of records"
 	case f.Given("dir"):
-		return "its folder can be open in one process only"
+		return "the folder of dir can be open in one process only"
+	case f.Load.Operations > 0:
+		return "operations end the window, and a slice ends by time"
 	}
 	return ""
 }

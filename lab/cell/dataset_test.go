@@ -129,3 +129,12 @@ func TestProductsOfFlags(t *testing.T) {
 		}
 	}
 }
+
+// A slice of load ends by time, so cells with another end are measured in whole runs.
+func TestCellsWithAnEndOfTheirOwnAreWhole(t *testing.T) {
+	for args, whole := range map[string]bool{"": false, "--duration=1s": false, "--operations=0": false, "--operations=1k": true, "--mix=insert": true, "--mix=a": false, "--dir=mine": true} {
+		if why := cellOf(t, strings.Fields(args)...).Facts().Whole; (why != "") != whole {
+			t.Errorf("%q: whole because %q", args, why)
+		}
+	}
+}

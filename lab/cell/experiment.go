@@ -91,7 +91,9 @@ func (p *Program) Describe(c experiment.Cell, e *fleet.Exec) (*fleet.Cell, error
 	if !d.InProcess {
 		f.ServerAt, f.Launch = e.At, e.Launchers
 	}
-	d.Facts = f.Facts()
+	if d.Facts = f.Facts(); d.Facts.Whole == "" && e.Experiment.Sweeps("duration") {
+		d.Facts.Whole = "duration has several values, and load in slices has none of them"
+	}
 	if set, ok := f.DataSet(); ok {
 		d.DataSet, d.LoadArgs = set.Name(), set.LoadArgs
 	}

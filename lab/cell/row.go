@@ -47,6 +47,9 @@ func (f *Settings) clientRow() *report.Row {
 	if one := r.Hosts == report.I(1); one && !f.InProcess() && f.Server.Transport != "rdma" {
 		r.Device = carriedBy(f.Target)
 	}
+	if f.Redis {
+		r.Fabric = fabricOf(f.Target, client)
+	}
 	r.SetFactors(get, func(x *factor.Factor) bool {
 		return x.HasAny(factor.Load|factor.Bench) && !x.Has(factor.Server) || x.Has(factor.Server|factor.Client) && client == "uring"
 	})
@@ -193,12 +196,18 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if s.port != nil && s.port.Choice.Software && s.port.Choice.Provider != device.Model && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
 		notes = append(notes, "polling uses CPU time that soft-RoCE needs here")
 	}
+	if r.Modelled() && r.Wait == "block" {
+		notes = append(notes, "waking a loop that sleeps takes time of this machine, besides the modelled link's")
+	}
 	if after.HasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.DirectIO()), report.B(after.FixedBuffers())
 		r.FixedFiles = report.B(after.FixedFiles())
 		if !after.DirectIO() {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
+	}
+	if f.Server.Transport == "udp" && f.UDP.Loss > 0 {
+		notes = append(notes, "kvwire itself dropped "+f.UDP.Loss.String()+" of the datagrams (--net-loss)")
 	}
 	if note := fallbackNote(r); note != "" {
 		notes = append(notes, note)
@@ -238,4 +247,15 @@ func carriedBy(target string) string {
 		return report.OnUnix
 	}
 	return "loopback" // the kernel's way to any address of its own
+}
+
+// fabricOf is what carries Redis's protocol to a target: the column fabric. client is the client's transport.
+func fabricOf(target, client string) string {
+	switch _, local := socket.UnixPath(target); {
+	case client == "rdma":
+		return client
+	case local:
+		return report.OnUnix
+	}
+	return "tcp" // of io_uring's sockets, too
 }

@@ -209,7 +209,8 @@ func (s *Session) counters(wait time.Duration) (server.Counters, error) {
 	return s.client.counters(wait)
 }
 
-// NoteHang remembers, after a run or a load, that the server did not answer: Close then does not wait for its end. A load host's error comes as text.
+// NoteHang marks the server process as hung if the server did not answer during a run or a load, so that Close does not wait for its end.
+// It compares texts, because a load host's error comes as text.
 func (s *Session) NoteHang(m *Measured, err error) {
 	silent := m != nil && (m.Result.Unanswered > 0 || m.err != nil) ||
 		err != nil && (strings.Contains(err.Error(), bench.ErrStuck.Error()) || strings.Contains(err.Error(), errNoAnswer.Error()))

@@ -93,7 +93,7 @@ func (e *Execution) prepare(exec lab.Exec, p Program) error {
 		return err
 	}
 	missing := e.RemainingRuns()
-	for _, why := range e.Runner.LongRuns(missing) {
+	for _, why := range e.Runner.Remarks(missing) {
 		p.Note("%s", why)
 	}
 	return e.Runner.Afford(missing, p.Data(&e.Plan))
@@ -108,7 +108,7 @@ func (e *Execution) makeFolder() (err error) {
 		return err
 	}
 	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	if _, err := os.Stat(filepath.Join(e.Dir, lab.RowsFile)); err == nil {
 		return hasResults(e.Dir)

@@ -24,9 +24,9 @@ import (
 type Reader struct {
 	Flags experiment.Flags // the flags that an experiment and its claims may set
 
-	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name if the text has none. From
-	// then on the input files of its cells are read from their copies.
-	Experiment func(path, name string, inputs lab.Inputs) (*experiment.Experiment, error)
+	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name if the text has none. The flags of
+	// device replace those of its cells. From then on the input files of its cells are read from their copies.
+	Experiment func(path, name string, device lab.Device, inputs lab.Inputs) (*experiment.Experiment, error)
 
 	// Factors returns a row with only the factors of a cell, as for a skipped run.
 	Factors func(c experiment.Cell) (*report.Row, error)
@@ -54,8 +54,26 @@ func New(dir string, x *experiment.Experiment, plan lab.Plan, reader Reader) *Fo
 	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, Again: map[string]bool{}, reader: reader}
 }
 
+// checkFolder returns an error if dir is not the name of a folder.
+func checkFolder(dir string) error {
+	const remedy = "name a folder that kvwire run has made, or kvwire bench --output-dir"
+	switch st, err := os.Stat(dir); {
+	case err == nil && st.IsDir():
+		return nil
+	case err == nil:
+		return exit.Usagef("%s is not a folder (%s)", dir, remedy)
+	case errors.Is(err, fs.ErrNotExist):
+		return exit.Usagef("there is no folder %s (%s)", dir, remedy)
+	default:
+		return exit.Usagef("%w (%s)", err, remedy)
+	}
+}
+
 // Open reads a folder that kvwire run has made.
 func Open(dir string, reader Reader) (*Folder, error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
 		return nil, exit.Usagef("%v (name a folder that kvwire run has made)", err)
 	}
@@ -76,6 +94,9 @@ var timeOfID = regexp.MustCompile(`-[0-9]{8}-[0-9]{6}(-[0-9]+)?$`)
 // ReadExperiment reads the experiment of a folder of results from the files in it only, so the folder may be moved and renamed. From
 // then on its inputs are the copies in the folder.
 func ReadExperiment(dir string, reader Reader) (*experiment.Experiment, error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
 	p, err := lab.ReadPlan(dir)
 	if err != nil {
 		return nil, err
@@ -84,7 +105,7 @@ func ReadExperiment(dir string, reader Reader) (*experiment.Experiment, error) {
 		return nil, err
 	}
 	name := cmp.Or(p.Experiment, timeOfID.ReplaceAllString(p.ID, ""))
-	return reader.Experiment(filepath.Join(dir, lab.ExperimentCopy), name, lab.Inputs{Dir: dir, Copies: p.Inputs})
+	return reader.Experiment(filepath.Join(dir, lab.ExperimentCopy), name, p.Device, lab.Inputs{Dir: dir, Copies: p.Inputs})
 }
 
 // Load reads the plan, the rows and the slices of a folder. x is its experiment.

@@ -25,7 +25,7 @@ func newTestFolder(t *testing.T, generations int, until float64) *Folder {
 	any := func(value string) (string, error) { return value, nil }
 	flags := experiment.Flags{"transport": {Parse: any}, "depth": {Parse: any}}
 	reader := Reader{Flags: flags,
-		Experiment: func(path, name string, _ lab.Inputs) (*experiment.Experiment, error) {
+		Experiment: func(path, name string, _ lab.Device, _ lab.Inputs) (*experiment.Experiment, error) {
 			return experiment.LoadAs(path, name, flags)
 		},
 		Factors: func(c experiment.Cell) (*report.Row, error) {

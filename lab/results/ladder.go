@@ -4,6 +4,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
@@ -72,7 +73,7 @@ func (r *Folder) rungKey(c experiment.Cell) (k rungKey) {
 			rest = append(rest, f.Name+"="+f.Value)
 		}
 	}
-	k.network, k.rest = strings.Join(network, " "), strings.Join(rest, " ")
+	k.network, k.rest = lab.WithDevice(strings.Join(network, " "), c), strings.Join(rest, " ")
 	return k
 }
 

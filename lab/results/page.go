@@ -75,6 +75,9 @@ func (r *Folder) command() string {
 	if r.Plan.Retry > 0 {
 		s += fmt.Sprintf(" --retry %d", r.Plan.Retry)
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.Plan.Device)) {
+		s += fmt.Sprintf(" --%s %s", name, r.Plan.Device[name])
+	}
 	return s
 }
 
@@ -103,6 +106,9 @@ func (r *Folder) benchText() error {
 			if r.Experiment.Sweeps(flag.Name) {
 				parts = append(parts, flag.Name+"="+strings.ReplaceAll(flag.Value, " ", "_"))
 			}
+		}
+		if row.Modelled() {
+			parts = append(parts, "device=model")
 		}
 		return strings.ToUpper(parts[0][:1]) + strings.Join(parts, "/")[1:]
 	}

@@ -28,9 +28,8 @@ func (r *Folder) questionName(flags experiment.Cell) string {
 // variantName is the name of a cell within its question, or its transport if it is the only cell.
 func (r *Folder) variantName(cell int) string {
 	c := r.Experiment.Cells[cell]
-	_, variant := r.Experiment.Split(c)
 	transport, _ := c.Get("transport")
-	return cmp.Or(lab.VariantName(r.Experiment, variant), transport, r.Experiment.Name)
+	return lab.VariantName(r.Experiment, c, cmp.Or(transport, r.Experiment.Name))
 }
 
 // questionResults are the results of all questions, in the experiment's order.

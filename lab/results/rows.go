@@ -82,7 +82,7 @@ func (r *Rows) WriteReport() error {
 func (r *Rows) LostSlices(string) string { return "" }
 
 // factorColumns are the columns by which rows without an experiment are distinguished.
-var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
+var factorColumns = []string{"transport", "client_transport", "fabric", "rdma_verb", "device", "rdma_model", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "value_sizes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
@@ -119,6 +119,9 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 			}
 		}
 		label := cmp.Or(strings.Join(words, " "), value(i, "transport"))
+		if rows[i].Modelled() {
+			label += " " + report.ModelSuffix
+		}
 		if of[label] == nil {
 			labels = append(labels, label)
 		}
@@ -138,17 +141,17 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 // ReadyForRow makes a folder for results without a plan, and returns an error if AppendRow cannot add a row there.
 func ReadyForRow(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
 		return exit.Usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
 	}
 	if _, err := report.ReadRows(filepath.Join(dir, lab.RowsFile)); err != nil {
-		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
+		return exit.Named(fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err))
 	}
 	f, err := os.CreateTemp(dir, ".kvwire-")
 	if err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }

@@ -40,6 +40,8 @@ func (p *Program) runInGuest(x *experiment.Experiment, o *Options, settings lab.
 		return exit.Usagef("--vm has its servers in guests: leave --server-at out")
 	case o.KeepData:
 		return exit.Usagef("--vm: the data of a guest are deleted with it: leave --keep-data out")
+	case len(o.Device) > 0:
+		return exit.Usagef("--vm is for soft-RoCE, and the model of a device runs here: leave out --vm, or --rdma-device and --rdma-model")
 	case fleet.InGuest():
 		return exit.Usagef("--vm: this is a guest already: leave --vm out")
 	}

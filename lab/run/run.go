@@ -18,6 +18,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
+	"github.com/spf13/pflag"
 )
 
 // Options are the flags of kvwire run.
@@ -32,10 +33,27 @@ type Options struct {
 
 	ServerAt string // the kvwire host that starts the servers; "": none
 	Launch   fleet.Launchers
+	Device   lab.Device
 
 	DryRun, Estimate bool // print the plan, or the time that it takes, and run nothing
 	Primary          bool // only questions with primary claims
 	KeepData, JSON   bool
+}
+
+// Bind adds the flags of hosts and of RDMA's device.
+func (o *Options) Bind(s *pflag.FlagSet) {
+	s.StringVar(&o.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
+	o.Launch.Bind(s)
+	factor.Group(s, fleet.HostsGroup, "server-at")
+	for _, name := range lab.DeviceFlags {
+		s.Func(name, "in place of what the experiment has for its cells over rdma: "+factor.All.Find(name).Help, func(value string) error {
+			if o.Device == nil {
+				o.Device = lab.Device{}
+			}
+			o.Device[name] = value
+			return nil
+		})
+	}
 }
 
 // SetArguments sets the experiment from the arguments that are no flags.
@@ -94,7 +112,7 @@ func (p *Program) Run(ctx context.Context, o *Options, out io.Writer) error {
 	var x *experiment.Experiment
 	var err error
 	if o.Resume == "" {
-		x, err = p.ReadExperiment(o.Experiment)
+		x, err = p.read(o.Experiment, o.Device)
 	} else {
 		x, err = results.ReadExperiment(o.Resume, p.Reader())
 	}
@@ -124,13 +142,13 @@ func (p *Program) Run(ctx context.Context, o *Options, out io.Writer) error {
 func (p *Program) execute(ctx context.Context, x *experiment.Experiment, o *Options, settings lab.Settings, claims int, out io.Writer) error {
 	exec := p.NewExec(x, o.ServerAt)
 	exec.Launchers = o.Launch
-	program := results.Program{GitRev: p.Version, Env: p.OthersEnvironment(), Check: func() error { return p.checkRequired(x, &exec.Launchers) }, Failed: failed,
+	program := results.Program{GitRev: p.Version, Env: p.OthersEnvironment(p.modelledLinks(x)...), Check: func() error { return p.checkRequired(x, &exec.Launchers) }, Failed: failed,
 		Exec: func(plan *lab.Plan) lab.Exec { exec.Launchers = fleet.Launchers(plan.Launch); return exec },
 		Data: p.dataFolder, Note: p.Note}
 	var e *results.Execution
 	var err error
 	if o.Resume == "" {
-		e, err = results.Create(x, o.Experiment, o.OutputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(o.Launch), Primary: o.Primary}, p.Reader(), program)
+		e, err = results.Create(x, o.Experiment, o.OutputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(o.Launch), Primary: o.Primary, Device: o.Device}, p.Reader(), program)
 	} else {
 		e, err = results.Resume(x, o.Resume, p.Reader(), program)
 	}
@@ -156,13 +174,26 @@ func (p *Program) checkRequired(x *experiment.Experiment, l *fleet.Launchers) er
 	for _, name := range x.Require {
 		n, err := p.Network(name)
 		if err == nil {
-			err = n.Works(&factor.Values{})
+			err = p.works(n, x)
 		}
 		if err != nil {
 			return exit.With(exit.Missing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err))
 		}
 	}
 	return nil
+}
+
+// works returns nil if a network works in a cell of the experiment: over rdma it depends on the device.
+func (p *Program) works(n *server.Network, x *experiment.Experiment) error {
+	err := fmt.Errorf("transport %s: no cell has it", n.Name) // the reader of experiments has checked that one has
+	for _, c := range x.Cells {
+		if f, _, cerr := p.Cell(c); cerr == nil && f.Server.Transport == n.Name {
+			if err = n.Works(&f.Values); err == nil {
+				break
+			}
+		}
+	}
+	return err
 }
 
 // dataFolder is the folder of an execution's data sets.

@@ -22,7 +22,7 @@ func UseModel() { model.Store(true) }
 // ModelFinding returns the row of kvwire doctor about the model. built is true if this build has it.
 func ModelFinding(built bool) probe.Finding {
 	f := probe.Finding{Name: "RDMA model", State: probe.Available,
-		Why: "a model, not a device: the verbs between processes of one user on this machine, through shared memory, without rdma_cm (--rdma-device model)"}
+		Why: "a model, not a device: the verbs between processes of one user on this machine, through shared memory (kvwire run quick --rdma-device model; bench and serve have this flag, too). rdma_cm (--rdma-connect cm) needs a device of the kernel's"}
 	if !built {
 		f.State, f.Why, f.Remedy = probe.Unavailable, "this build leaves RDMA out", "make build"
 	}

@@ -3,7 +3,7 @@ package chart
 import "strconv"
 
 // Colours of series are Okabe and Ito's (2008), which the colour-blind can distinguish: a network has the same one in every chart.
-var networks = map[string]string{"inproc": "#009e73", "codec": "#cc79a7", "tcp": "#0072b2", "uring": "#e69f00", "rdma": "#d55e00"}
+var networks = map[string]string{"inproc": "#009e73", "codec": "#cc79a7", "tcp": "#0072b2", "uring": "#e69f00", "rdma": "#d55e00", "udp": "#56b4e9"}
 
 // others are for series that are no networks: Okabe and Ito's without black, the yellow darker.
 var others = []string{"#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#b3a100", "#5c6670"}

@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/socket"
+	"github.com/kvwire/kvwire/udp"
 	"golang.org/x/sys/unix"
 )
 
@@ -90,7 +91,7 @@ func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	if s.OnDisk() {
 		c.add("disk engine", s.Store.Engine+" works here", s.EngineWorks())
 		found, err := s.look(plan.Keys())
-		c.add("dir", found, err)
+		c.add("dir", found, exit.Named(err))
 	}
 	return c
 }
@@ -141,6 +142,9 @@ func (s *Settings) canListen(n *server.Network, addr string) error {
 	}
 	if path, local := socket.UnixPath(addr); local {
 		return socket.CheckUnix(path)
+	}
+	if n.Name == "udp" {
+		return udp.CanListen(addr)
 	}
 	sockets := s.TCP.Options().Sockets
 	sockets.ReusePort = false // as a server's first listener: no other socket may have the port

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -17,7 +18,7 @@ import (
 // Doctor finds out what works on this machine, with a store in dir, which may list several folders.
 func Doctor(dir string) (probe.Report, error) {
 	if err := store.CheckFolders(dir); err != nil {
-		return nil, err
+		return nil, exit.Named(err)
 	}
 	failed := map[string]error{}
 	for _, n := range Networks {
@@ -67,23 +68,28 @@ func pingPong() probe.Report {
 
 // rdmaEnvironment is the section rdma of env.json.
 type rdmaEnvironment struct {
-	device.Env
-	Model string     `json:"model,omitempty"`      // the modelled link
+	*device.Env
+	Model string     `json:"model,omitempty"`      // the links of modelled devices, with "; " between them
 	Caps  *rdma.Caps `json:"queue_pair,omitempty"` // of one with the default options
 }
 
-// Environment is this machine, with the RDMA device that a server would use by default. revision is kvwire's; "": not known.
-func Environment(revision string) report.Env {
+// Environment is this machine, with the RDMA device that a server would use by default. revision is kvwire's; "": not known. links are those of the modelled devices
+// that other processes use.
+func Environment(revision string, links ...string) report.Env {
 	e := report.Environment(revision)
 	s := device.Local()
+	if l := rdma.Modelled(); l != nil {
+		links = append(links, l.String())
+	}
+	r := rdmaEnvironment{Model: strings.Join(links, "; ")}
 	if c, err := device.Pick(s, netip.Addr{}); err == nil {
-		r := rdmaEnvironment{Env: device.ReadEnv(s, c)}
-		if l := rdma.Modelled(); l != nil {
-			r.Model = l.String()
-		}
+		env := device.ReadEnv(s, c)
+		r.Env = &env
 		if caps, err := rdma.QueryCaps(c, rdma.Options{}); err == nil {
 			r.Caps = &caps
 		}
+	}
+	if r.Env != nil || r.Model != "" {
 		e.RDMA = r
 	}
 	return e

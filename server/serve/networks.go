@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/udp"
 	"github.com/kvwire/kvwire/uring"
 )
 
@@ -36,6 +37,9 @@ var Networks = []*server.Network{
 		Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 			return rdma.Transport{Options: v.RDMA.Options()}
 		}},
+	{Name: "udp", Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
+		return udp.Transport{Options: v.UDP.Options()}
+	}},
 }
 
 // rdmaHost is the default address of a server over rdma. Other machines do not reach the modelled device.

@@ -24,9 +24,6 @@ var Names = []string{Sync, Pool, AIO, UringShared, UringSQ, Uring}
 // NeedsRing reports whether an engine needs io_uring.
 func NeedsRing(engine string) bool { return engine == "" || strings.HasPrefix(engine, Uring) }
 
-// NeedsLoopRing reports whether an engine needs the ring of the loop (loop.Options.Ring).
-func NeedsLoopRing(engine string) bool { return engine == "" || engine == Uring }
-
 // DepthLimit bounds Options.DepthMax.
 const DepthLimit = 1 << 15
 

@@ -307,3 +307,6 @@ func TestIndexDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", a)
 	}
 }
+
+// inUse returns the number of nodes that were added and not freed.
+func (p *nodePool[T]) inUse() int { return int(p.next) - 1 - len(p.freed) }

@@ -88,9 +88,6 @@ func (p *nodePool[T]) add() (i uint32, ok bool) {
 
 func (p *nodePool[T]) free(i uint32) { p.freed = append(p.freed, i) }
 
-// inUse returns the number of nodes that were added and not freed.
-func (p *nodePool[T]) inUse() int { return int(p.next) - 1 - len(p.freed) }
-
 func (p *nodePool[T]) bytes() int {
 	used := int((p.next-1)&p.mask+1) * p.nodeBytes
 	return indexChunksBytes(len(p.chunks), used) + cap(p.freed)*4

@@ -81,6 +81,7 @@ type Session struct {
 
 	heard     int64 // when the last packet of the server was received
 	asked     int64 // when a question was sent last
+	keepMax   int64 // at most so long without packets before a question; 0: Options.Keep
 	refusals  int   // since the last packet of the server was received; see Client.Refused
 	refusedAt int64 // when the last of them was counted
 
@@ -132,7 +133,7 @@ type call struct {
 const (
 	controlRoom  = 1024
 	burst        = 16   // packets of one request or reply before another's turn
-	doneFrom     = 1024 // bytes: the server is told of larger replies that are complete, so that it can free them before the slot's next request
+	doneFrom     = 1024 // bytes: the client acknowledges larger replies when they are complete, so the server can free them before the slot's next request
 	timeoutShift = 10   // most doublings of a time-out
 	firstTimeout = int64(100e6)
 )
@@ -205,9 +206,6 @@ func (s *Session) Open() bool { return s.state == sessionOpen }
 
 // Slots returns the granted number of requests in flight.
 func (s *Session) Slots() int { return len(s.calls) }
-
-// RoundTrip returns the smoothed round trip without the server's time, in ns; 0: none was measured.
-func (s *Session) RoundTrip() int64 { return s.path.smoothed }
 
 // Sent reports whether the server may have received something of the request in a slot.
 func (s *Session) Sent(slot int) bool { return s.calls[slot].sentMost > 0 }
@@ -575,10 +573,11 @@ func (s *Session) granted(now int64, body []byte) {
 	}
 	c.peers[g.id.Token] = s
 	c.Count.Opened++
-	c.timers.plan(s, s.deadline())
 	if err := c.host.Opened(s, g.app); err != nil {
 		s.End(err)
+		return
 	}
+	c.timers.plan(s, s.deadline())
 }
 
 // receive handles a packet of an open session, and reports whether it fits the session.
@@ -706,6 +705,8 @@ func (s *Session) advance(now int64, k *call, answered int32, h *Header, delay i
 		if h.Round == k.round { // else the answer is to an earlier transmission: Karn's rule
 			rtt := max(now-k.probeAt-delay, 1)
 			s.path.add(rtt)
+			s.c.Count.RoundTrips++
+			s.c.Count.RoundTripNs += uint64(rtt)
 			s.rate.sample(now, rtt)
 		}
 		k.probe = -1
@@ -835,8 +836,15 @@ func (s *Session) keep() int64 {
 	if s.refusals > 0 {
 		return refusedEvery
 	}
+	if s.keepMax > 0 {
+		return min(s.c.o.Keep, s.keepMax)
+	}
 	return s.c.o.Keep
 }
+
+// KeepWithin makes the session ask whether the server is there after at most so many ns without packets. The host calls it from ClientHost.Opened, where
+// the server ends silent sessions sooner than Options.Keep allows for.
+func (s *Session) KeepWithin(ns int64) { s.keepMax = ns }
 
 // A session ends after refusedMax refusals, refusedEvery ns apart at least, without a packet between them.
 const (
@@ -844,8 +852,8 @@ const (
 	refusedEvery = int64(20e6)
 )
 
-// Refused is called when the carrier learns that nobody receives packets at an address. The news may be forged, so a session ends only if it comes again, and nothing is
-// received meanwhile.
+// Refused is called when an error reports that nothing receives packets at an address (for UDP, an ICMP port unreachable). Such reports can be forged, so a session ends
+// only after several of them, with no packet received between them.
 func (c *Client) Refused(now int64, to *Address) {
 	for _, s := range c.sessions.rows {
 		if s == nil || s.to != *to || s.refusals > 0 && now < s.refusedAt+refusedEvery {

@@ -81,6 +81,8 @@ type Counters struct {
 	Gaps              uint64 // requests that went back because the peer, or a reply, showed a gap
 	Stalls            uint64 // times that a request had something to send, and the session had no credit
 	Paced             uint64 // times that a session waited for its rate
+	RoundTrips        uint64 // round trips that were measured, without the server's time
+	RoundTripNs       uint64 // their sum
 	Requests, Replies uint64 // messages that were complete
 	Challenges        uint64 // hellos that were answered without keeping any state
 	Opened, Ended     uint64 // sessions

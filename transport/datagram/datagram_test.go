@@ -483,6 +483,30 @@ func TestADuplicateIsNeverExecutedAgain(t *testing.T) {
 	}
 }
 
+// Duplicates of the slots' last requests, and their next requests in another order, arrive in one batch: each is answered.
+func TestDuplicatesAndNewRequestsAreAnsweredTogether(t *testing.T) {
+	p := newPair(t, Options{})
+	p.open()
+	for range 4 {
+		p.call([]byte("first"))
+	}
+	p.flush()
+	first := p.toServer
+	p.settle()
+	p.toServer = nil
+	for range 4 {
+		p.call([]byte("second"))
+	}
+	p.flush()
+	second := p.toServer
+	p.toServer = nil
+	p.arrive(append(first, second...)...) // nothing is sent before all have arrived
+	p.settle()
+	if p.requests != 8 || p.dones != 8 {
+		t.Errorf("%d executions, %d answers, want 8 each", p.requests, p.dones)
+	}
+}
+
 func TestATimeOutGrowsAndTheReplyToAnEarlierPacketIsNoRoundTrip(t *testing.T) {
 	p := newPair(t, Options{Keep: 20e9})
 	p.open()
@@ -511,7 +535,7 @@ func TestATimeOutGrowsAndTheReplyToAnEarlierPacketIsNoRoundTrip(t *testing.T) {
 	}
 	p.arrive(first...)
 	p.settle()
-	if rtt := p.session.RoundTrip(); rtt != 20_000 || p.dones != 1 {
+	if rtt := p.session.path.smoothed; rtt != 20_000 || p.dones != 1 {
 		t.Errorf("a round trip of %d ns, %d answers", rtt, p.dones)
 	}
 }

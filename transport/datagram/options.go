@@ -28,7 +28,7 @@ type Options struct {
 	Sessions      int // most sessions (16384)
 	Slots         int // server: most requests in flight of a session (256)
 
-	HelloMax   int64 // longest time of a hello; a server forgets a session without a request after it (5 s)
+	HelloMax   int64 // longest time of a hello; after it a server ends a session without a request (5 s)
 	SilentMax  int64 // a session ends if nothing is received for that long (30 s)
 	Keep       int64 // client: asks whether the server is there after that long without packets (an eighth of SilentMax)
 	TimeoutMin int64 // client: least retransmission time-out (5 ms)

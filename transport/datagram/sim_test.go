@@ -38,6 +38,7 @@ type simNet struct {
 	congestion          Congestion
 	datagram            int   // bytes; 0: the default
 	held                int64 // ns, at most: the carrier reads a packet's bytes, and returns the packet, so late
+	turn                int64 // ns, at most, from a packet's arrival until its answer is sent: other packets that arrive meanwhile are answered in the same batch; 0: each alone
 	loseEverythingAfter int64 // ns; 0: never
 }
 
@@ -64,6 +65,7 @@ const (
 	eventTick
 	eventReply
 	eventRelease
+	eventFlush
 )
 
 type simEvents []simEvent
@@ -100,6 +102,7 @@ type sim struct {
 	server  *Server
 	clients []*simClient
 	ticks   []int64 // earliest planned tick of each node
+	turns   []bool  // of each node: a flush is planned
 	out     [64]Packet
 	packets int
 	ops     int
@@ -164,7 +167,7 @@ func newSim(t *testing.T, n simNet, seed uint64) *sim {
 	if s.server, err = NewServer(o, [32]byte{byte(seed)}, simServerHost{s}); err != nil {
 		t.Fatal(err)
 	}
-	s.ticks = make([]int64, simServer+1+n.clients)
+	s.ticks, s.turns = make([]int64, simServer+1+n.clients), make([]bool, simServer+1+n.clients)
 	for i := range n.clients {
 		c := &simClient{s: s, at: simServer + 1 + i}
 		if c.c, err = NewClient(o, c); err != nil {
@@ -335,14 +338,27 @@ func (s *sim) run(packets int) {
 		case eventRelease:
 			s.send(e.node, e.held)
 			s.release(e.node, []Packet{*e.held})
+		case eventFlush:
+			s.turns[e.node] = false
 		}
-		if e.node == simServer {
-			s.flushServer()
-		} else {
-			c := s.clients[e.node-simServer-1]
-			c.churn()
-			s.flushClient(c)
+		s.endTurn(e.node, e.what)
+	}
+}
+
+// endTurn sends what a node has to send: at once after its deadlines, as the endpoints do, and else at the end of its turn.
+func (s *sim) endTurn(node int, what uint8) {
+	switch {
+	case s.net.turn > 0 && what != eventFlush && what != eventTick:
+		if !s.turns[node] {
+			s.turns[node] = true
+			s.plan(simEvent{at: s.now + 1 + s.rng.Int64N(s.net.turn), node: node, what: eventFlush})
 		}
+	case node == simServer:
+		s.flushServer()
+	default:
+		c := s.clients[node-simServer-1]
+		c.churn()
+		s.flushClient(c)
 	}
 }
 
@@ -660,15 +676,17 @@ func (s *sim) counts() string {
 
 var simNets = []simNet{
 	{name: "perfect", delay: 5e3, clients: 2, sessions: 2, slots: 4, credits: 32, large: 20000},
-	{name: "loss 0.1 %", loss: 0.001, delay: 20e3, jitter: 1e3, clients: 2, sessions: 4, slots: 16, credits: 32, work: 50e3, large: 20000},
-	{name: "loss 1 %, doubled 1 %", loss: 0.01, dup: 0.01, delay: 10e3, jitter: 10e3, clients: 3, sessions: 3, slots: 8, credits: 16, work: 200e3, large: 20000, refuse: 0.01},
-	{name: "reordered", delay: 5e3, jitter: 100e3, far: 0.01, dup: 0.02, clients: 2, sessions: 2, slots: 8, credits: 32, work: 20e3, large: 10000},
-	{name: "loss 20 %, doubled 10 %, reordered", loss: 0.2, dup: 0.1, delay: 20e3, jitter: 50e3, far: 0.01, clients: 2, sessions: 3, slots: 8, credits: 8, work: 10e6, large: 5000, refuse: 0.1},
+	{name: "loss 0.1 %", loss: 0.001, delay: 20e3, jitter: 1e3, clients: 2, sessions: 4, slots: 16, credits: 32, work: 50e3, large: 20000, turn: 30e3},
+	{name: "loss 1 %, doubled 1 %", loss: 0.01, dup: 0.01, delay: 10e3, jitter: 10e3, clients: 3, sessions: 3, slots: 8, credits: 16, work: 200e3, large: 20000, refuse: 0.01, turn: 50e3},
+	{name: "reordered", delay: 5e3, jitter: 100e3, far: 0.01, dup: 0.02, clients: 2, sessions: 2, slots: 8, credits: 32, work: 20e3, large: 10000, turn: 100e3},
+	{name: "loss 20 %, doubled 10 %, reordered", loss: 0.2, dup: 0.1, delay: 20e3, jitter: 50e3, far: 0.01, clients: 2, sessions: 3, slots: 8, credits: 8, work: 10e6, large: 5000, refuse: 0.1, turn: 100e3},
+	{name: "loss 20 %, each packet answered alone", loss: 0.2, dup: 0.1, delay: 20e3, jitter: 50e3, far: 0.01, clients: 2, sessions: 3, slots: 8, credits: 8, work: 1e6, large: 5000, refuse: 0.1},
+	{name: "batches longer than time-outs", loss: 0.05, dup: 0.3, delay: 10e3, jitter: 2e6, clients: 2, sessions: 4, slots: 4, credits: 16, work: 50e3, large: 2000, turn: 8e6, refuse: 0.05},
 	{name: "one credit", loss: 0.05, dup: 0.05, delay: 10e3, jitter: 10e3, clients: 1, sessions: 4, slots: 1, credits: 1, work: 1e6, large: 5000},
-	{name: "sessions end", loss: 0.05, dup: 0.05, delay: 10e3, jitter: 30e3, clients: 2, sessions: 3, slots: 4, credits: 8, work: 1e6, large: 5000, ends: 0.002},
-	{name: "the carrier holds packets", loss: 0.02, dup: 0.02, delay: 10e3, jitter: 20e3, clients: 2, sessions: 3, slots: 8, credits: 16, work: 100e3, large: 10000, held: 50e3},
+	{name: "sessions end", loss: 0.05, dup: 0.05, delay: 10e3, jitter: 30e3, clients: 2, sessions: 3, slots: 4, credits: 8, work: 1e6, large: 5000, ends: 0.002, turn: 20e3},
+	{name: "the carrier holds packets", loss: 0.02, dup: 0.02, delay: 10e3, jitter: 20e3, clients: 2, sessions: 3, slots: 8, credits: 16, work: 100e3, large: 10000, held: 50e3, turn: 30e3},
 	{name: "the carrier holds packets for longer than time-outs", loss: 0.1, dup: 0.05, delay: 10e3, jitter: 20e3, clients: 2, sessions: 2, slots: 4, credits: 16, work: 100e3, large: 10000, held: 20e6, ends: 0.001},
-	{name: "timely", loss: 0.01, delay: 200e3, jitter: 800e3, clients: 2, sessions: 2, slots: 16, credits: 64, large: 20000, congestion: CongestionTimely},
+	{name: "timely", loss: 0.01, delay: 200e3, jitter: 800e3, clients: 2, sessions: 2, slots: 16, credits: 64, large: 20000, congestion: CongestionTimely, turn: 50e3},
 }
 
 func TestSimulation(t *testing.T) {

@@ -1,5 +1,10 @@
 package datagram
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Congestion is the way in which a client's session limits its rate.
 type Congestion uint8
 
@@ -14,6 +19,21 @@ func (c Congestion) String() string {
 		return "timely"
 	}
 	return "none"
+}
+
+// Congestions returns the names of all ways.
+func Congestions() []string {
+	return []string{CongestionNone.String(), CongestionTimely.String()}
+}
+
+// ParseCongestion is the inverse of String.
+func ParseCongestion(name string) (Congestion, error) {
+	for c := CongestionNone; c <= CongestionTimely; c++ {
+		if c.String() == name {
+			return c, nil
+		}
+	}
+	return 0, fmt.Errorf("congestion %q: %s", name, strings.Join(Congestions(), " or "))
 }
 
 // Constants of Timely. Source: Mittal et al., "TIMELY: RTT-based congestion control for the datacenter", SIGCOMM 2015, algorithm 1 and section 5; the

@@ -2,6 +2,8 @@ package transporttest
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -30,7 +33,9 @@ var respTests = []test{
 	{"RespIdleClientsMeetTheDeadline", waits(respIdle)},
 	{"RespClientsDieWithRequestsInFlight", respDies},
 	{"RespClientListNamesAllConnections", respClientList},
+	{"RespCountersMatchTheCommands", respCounters},
 	{"RespCommandsAreAnsweredAtShutdown", respShutdown},
+	{"RespZeroAllocationsPerCommand", respZeroAllocations},
 }
 
 // command encodes a command as clients do.
@@ -257,6 +262,50 @@ func respPipeline(t *testing.T, n Network) {
 	c.expect("+OK\r\n" + strings.Repeat(bulk("value")+"+PONG\r\n", commands/2))
 }
 
+// respZeroAllocations: commands with one key and with several cost no allocation, whether their keys exist or not, with short values and with long ones.
+func respZeroAllocations(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	long := string(Fill(20_000, 1))
+	for _, x := range []struct{ name, send, want string }{
+		{"GET", command("GET", "k1"), bulk("one")},
+		{"SET", command("SET", "k4", "four"), "+OK\r\n"},
+		{"SET, long", command("SET", "k3", long), "+OK\r\n"},
+		{"MGET", command("MGET", "k1", "k2", "none", "k1"), "*4\r\n" + bulk("one") + bulk("two") + "$-1\r\n" + bulk("one")},
+		{"MGET, long", command("MGET", "k3", "k1", "k3"), "*3\r\n" + bulk(long) + bulk("one") + bulk(long)},
+		{"EXISTS", command("EXISTS", "k1", "none", "k3"), ":2\r\n"},
+		{"MSET", command("MSET", "k4", "4", "k5", "5"), "+OK\r\n"},
+		{"DEL", command("DEL", "none", "gone", "none"), ":0\r\n"}, // a key that is there again is an allocation of the test's partition
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			commands := 2000
+			switch {
+			case Emulated:
+				commands = 80
+			case n.Allocates != nil || testenv.Short():
+				commands = 400
+			}
+			const pipeline = 4
+			send, want := []byte(strings.Repeat(x.send, pipeline)), []byte(strings.Repeat(x.want, pipeline))
+			got := make([]byte, len(want))
+			round := func() {
+				for range commands / pipeline {
+					if _, err := c.Write(send); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+						t.Fatalf("%.200q, %v", got, err)
+					}
+				}
+			}
+			c.sendText(command("MSET", "k1", "one", "k2", "two", "k3", long, "k4", "4", "k5", "5"))
+			c.expect("+OK\r\n")
+			checkAllocations(t, n, x.name, commands, max(len(x.send), len(x.want)), round)
+		})
+	}
+	_ = c.Close()
+}
+
 func respLargeCommands(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
@@ -380,6 +429,27 @@ func respIdle(t *testing.T, n Network) {
 	r.Logged(1, "no request in")
 }
 
+// respCounters: the server's counters have the commands of the store, the bytes both ways, and the connection until its end.
+func respCounters(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	value := string(Fill(10_000, 1))
+	sent, answers := 0, 0
+	for range 20 {
+		for _, x := range [][2]string{{command("SET", "k", value), "+OK\r\n"}, {command("GET", "k"), bulk(value)}, {command("PING"), "+PONG\r\n"}} {
+			c.sendText(x[0])
+			c.expect(x[1])
+			sent, answers = sent+len(x[0]), answers+len(x[1])
+		}
+	}
+	Until(t, "the answers to be counted", func() bool { return r.stats().BytesOut == uint64(answers) }) // TLS has more of them on the wire
+	if s := r.stats(); s.Conns != 1 || s.Opened != 1 || s.Requests != 40 || s.Unanswered != 0 || s.BytesIn != uint64(sent) || s.ConnBytes == 0 {
+		t.Errorf("after %d B and %d B: %+v", sent, answers, s)
+	}
+	_ = c.Close()
+	Until(t, "the connection to be gone", func() bool { s := r.stats(); return s.Conns == 0 && s.ConnBytes == 0 && s.PoolBytes == 0 })
+}
+
 func respNeverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
 	well := r.bystander()
@@ -481,8 +551,17 @@ func respClientList(t *testing.T, n Network) {
 	well()
 }
 
-// RunRedis runs the tests for a client with Redis's protocol (DialOptions.Redis), which n dials, with a kvwire server.
+// redisDialer dials a server as if it were a Redis.
+type redisDialer struct{ transport.Transport }
+
+func (d redisDialer) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	o.Redis = true
+	return d.Transport.Dial(ctx, l, addr, o)
+}
+
+// RunRedis runs the tests for a client with Redis's protocol, with a kvwire server.
 func RunRedis(t *testing.T, n Network) {
+	n.Transport = redisDialer{n.Transport}
 	for _, c := range []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
 		{"LargeValuesArriveComplete", largeValues},

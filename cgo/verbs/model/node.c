@@ -223,7 +223,7 @@ static bool serve(int sock)
 	return !send_answer(sock, &a, NULL, 0);
 }
 
-// end forgets a connection: one of another process, with its timers, or one to it.
+// end removes a closed connection: one from another process (served), with the timers that it armed, or one to a process.
 static void end(int sock, bool served)
 {
 	epoll_ctl(node.epoll, EPOLL_CTL_DEL, sock, NULL);
