@@ -53,7 +53,7 @@ func ParseMix(s string) (Mix, error) {
 	if !strings.Contains(s, "=") {
 		k, ok := kindOf(s)
 		if !ok {
-			return Mix{}, fmt.Errorf("bench: mix %q is unknown (a to f for YCSB, get, put, insert, scan, rmw, or shares such as get=50,put=50)", s)
+			return Mix{}, fmt.Errorf("mix %q is unknown (a to f for YCSB, get, put, insert, scan, rmw, or shares such as get=50,put=50)", s)
 		}
 		m.Share[k] = 1
 		return m, nil
@@ -63,20 +63,20 @@ func ParseMix(s string) (Mix, error) {
 		word, share, found := strings.Cut(strings.TrimSpace(part), "=")
 		k, ok := kindOf(word)
 		if !ok || !found {
-			return Mix{}, fmt.Errorf("bench: mix %q: %q is not a kind and its share (get, put, insert, scan or rmw, as in get=50)", s, part)
+			return Mix{}, fmt.Errorf("mix %q: %q is not a kind and its share (get, put, insert, scan or rmw, as in get=50)", s, part)
 		}
 		v, err := strconv.ParseFloat(share, 64)
 		if err != nil || !(v >= 0) || math.IsInf(v, 0) {
-			return Mix{}, fmt.Errorf("bench: mix %q: the share %q is not a number of 0 or more", s, share)
+			return Mix{}, fmt.Errorf("mix %q: the share %q is not a number of 0 or more", s, share)
 		}
 		if m.Share[k] != 0 {
-			return Mix{}, fmt.Errorf("bench: mix %q names %s twice", s, k)
+			return Mix{}, fmt.Errorf("mix %q names %s twice", s, k)
 		}
 		m.Share[k] = v
 		sum += v
 	}
 	if !(sum > 0) || math.IsInf(sum, 0) {
-		return Mix{}, fmt.Errorf("bench: mix %q: the shares sum to %v", s, sum)
+		return Mix{}, fmt.Errorf("mix %q: the shares sum to %v", s, sum)
 	}
 	for k := range m.Share {
 		m.Share[k] /= sum

@@ -40,17 +40,17 @@ const (
 // CheckSizes returns an error for a list of sizes that is not one. The smallest size comes first.
 func CheckSizes(list []Size) error {
 	if len(list) == 0 || len(list) > listedSizesMax {
-		return fmt.Errorf("bench: a list of %d sizes of values: must be 1 to %d sizes", len(list), listedSizesMax)
+		return fmt.Errorf("a list of %d sizes of values: must be 1 to %d sizes", len(list), listedSizesMax)
 	}
 	sum := 0
 	for i, z := range list {
 		switch {
 		case z.Bytes < 0 || z.Bytes > maxValueBytes:
-			return fmt.Errorf("bench: a list of sizes with values of %d B: must be from 0 to %d", z.Bytes, maxValueBytes)
+			return fmt.Errorf("a list of sizes with values of %d B: must be from 0 to %d", z.Bytes, maxValueBytes)
 		case i > 0 && z.Bytes <= list[i-1].Bytes:
-			return fmt.Errorf("bench: a list of sizes has %d B after %d B: each size must be larger than the one before it", z.Bytes, list[i-1].Bytes)
+			return fmt.Errorf("a list of sizes has %d B after %d B: each size must be larger than the one before it", z.Bytes, list[i-1].Bytes)
 		case z.Weight < 1 || z.Weight > sizeWeightsMax-sum:
-			return fmt.Errorf("bench: a list of sizes gives %d B the weight %d: weights must be 1 or more, and their sum at most %d", z.Bytes, z.Weight, sizeWeightsMax)
+			return fmt.Errorf("a list of sizes gives %d B the weight %d: weights must be 1 or more, and their sum at most %d", z.Bytes, z.Weight, sizeWeightsMax)
 		}
 		sum += z.Weight
 	}

@@ -188,51 +188,51 @@ func (s Spec) Check() error {
 	}
 	switch {
 	case s.KeyDist >= distEnd || s.KeyDist == TraceKeys && s.Trace == nil:
-		return fmt.Errorf("bench: key distribution %d is unknown", s.KeyDist)
+		return fmt.Errorf("key distribution %d is unknown", s.KeyDist)
 	case !(s.Theta > 0 && s.Theta < 1):
-		return fmt.Errorf("bench: theta %v: must be above 0 and below 1", s.Theta)
+		return fmt.Errorf("theta %v: must be above 0 and below 1", s.Theta)
 	case s.KeyBytes < 1 || s.KeyBytes > maxKeyBytes:
-		return fmt.Errorf("bench: keys of %d B: must be from 1 to %d", s.KeyBytes, maxKeyBytes)
+		return fmt.Errorf("keys of %d B: must be from 1 to %d", s.KeyBytes, maxKeyBytes)
 	case s.ValueBytes < 0 || s.ValueBytes > maxValueBytes:
-		return fmt.Errorf("bench: values of %d B: must be from 0 to %d", s.ValueBytes, maxValueBytes)
+		return fmt.Errorf("values of %d B: must be from 0 to %d", s.ValueBytes, maxValueBytes)
 	case s.ValueDist >= sizeDistEnd || s.ValueDist == TraceSizes && s.Trace == nil:
-		return fmt.Errorf("bench: distribution of sizes %d is unknown", s.ValueDist)
+		return fmt.Errorf("distribution of sizes %d is unknown", s.ValueDist)
 	case s.ValueDist != ListedSizes && len(s.ValueSizes) > 0:
-		return fmt.Errorf("bench: a list of %d sizes needs the distribution of sizes list", len(s.ValueSizes))
+		return fmt.Errorf("a list of %d sizes needs the distribution of sizes list", len(s.ValueSizes))
 	case s.ValueDist == FixedSize && s.ValueMinBytes != 0:
-		return fmt.Errorf("bench: smallest values of %d B need the distribution of sizes uniform or zipfian", s.ValueMinBytes)
+		return fmt.Errorf("smallest values of %d B need the distribution of sizes uniform or zipfian", s.ValueMinBytes)
 	case s.ValueMinBytes < 0 || s.ValueMinBytes > s.ValueBytes:
-		return fmt.Errorf("bench: smallest values of %d B and largest of %d B: the smallest must not be larger", s.ValueMinBytes, s.ValueBytes)
+		return fmt.Errorf("smallest values of %d B and largest of %d B: the smallest must not be larger", s.ValueMinBytes, s.ValueBytes)
 	case s.Records > maxRecords:
-		return fmt.Errorf("bench: %d records: must be at most 2^40", s.Records)
+		return fmt.Errorf("%d records: must be at most 2^40", s.Records)
 	case s.KeyBytes < 8 && s.keys() > 1<<(8*s.KeyBytes):
-		return fmt.Errorf("bench: %d records need keys longer than %d B to be distinct", s.keys(), s.KeyBytes)
+		return fmt.Errorf("%d records need keys longer than %d B to be distinct", s.keys(), s.KeyBytes)
 	case m.Share[Delete] > 0 && s.Trace == nil:
-		return fmt.Errorf("bench: mix %s deletes records: only a trace can, since later gets would find nothing", s.Mix)
+		return fmt.Errorf("mix %s deletes records: only a trace can, since later gets would find nothing", s.Mix)
 	case s.KeyBytes < 8 && m.Share[Insert] > 0:
-		return fmt.Errorf("bench: mix %s inserts records: keys of %d B may run out (use 8 B or more)", s.Mix, s.KeyBytes)
+		return fmt.Errorf("mix %s inserts records: keys of %d B may run out (use 8 B or more)", s.Mix, s.KeyBytes)
 	case s.ScanItems < 1 || s.ScanItems > maxScanItems:
-		return fmt.Errorf("bench: scans of %d items: must be from 1 to %d", s.ScanItems, maxScanItems)
+		return fmt.Errorf("scans of %d items: must be from 1 to %d", s.ScanItems, maxScanItems)
 	case s.Loop > Open || s.Arrival > TraceTimes || s.Arrival == TraceTimes && s.Trace == nil:
-		return fmt.Errorf("bench: loop %d or arrival %d is unknown", s.Loop, s.Arrival)
+		return fmt.Errorf("loop %d or arrival %d is unknown", s.Loop, s.Arrival)
 	case s.Trace != nil && !(s.TraceSpeed >= minTraceSpeed && s.TraceSpeed <= maxTraceSpeed):
-		return fmt.Errorf("bench: trace speed %v: must be from %v to %v", s.TraceSpeed, minTraceSpeed, maxTraceSpeed)
+		return fmt.Errorf("trace speed %v: must be from %v to %v", s.TraceSpeed, minTraceSpeed, maxTraceSpeed)
 	case s.Trace != nil && s.Loop == Open && s.TraceRepeat && s.Trace.period() == 0:
-		return fmt.Errorf("bench: trace %s: all rows have the same time, so it cannot be repeated", s.Trace.Name())
+		return fmt.Errorf("trace %s: all rows have the same time, so it cannot be repeated", s.Trace.Name())
 	case s.Loop == Open && s.Arrival != TraceTimes && !(s.TargetPerS > 0 && s.TargetPerS <= maxPerS):
-		return fmt.Errorf("bench: an open loop needs a target rate, above 0 and at most 1e9 per second, not %v", s.TargetPerS)
+		return fmt.Errorf("an open loop needs a target rate, above 0 and at most 1e9 per second, not %v", s.TargetPerS)
 	case s.Loop == Closed && s.TargetPerS != 0:
-		return fmt.Errorf("bench: a target rate (%v per second) needs an open loop", s.TargetPerS)
+		return fmt.Errorf("a target rate (%v per second) needs an open loop", s.TargetPerS)
 	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads || s.Conns > maxInFlight/max(s.Depth, 1):
-		return fmt.Errorf("bench: %d connections × depth %d on %d threads: each must be 0 or more, with at most 2^26 requests in flight and %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
+		return fmt.Errorf("%d connections × depth %d on %d threads: each must be 0 or more, with at most 2^26 requests in flight and %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
 	case s.Stages < 0:
-		return fmt.Errorf("bench: stages of one request in %d: must be 0 or more", s.Stages)
+		return fmt.Errorf("stages of one request in %d: must be 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
-		return fmt.Errorf("bench: first thread %d of %d in all: must be one of at most %d", s.FirstThread, s.AllThreads, maxThreads)
+		return fmt.Errorf("first thread %d of %d in all: must be one of at most %d", s.FirstThread, s.AllThreads, maxThreads)
 	case s.Operations > maxOperations:
-		return fmt.Errorf("bench: a window of %d operations: must be at most 2^40", s.Operations)
+		return fmt.Errorf("a window of %d operations: must be at most 2^40", s.Operations)
 	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || s.SilenceMax < 0 || max(s.Duration, s.Warmup, s.DrainMax, s.SilenceMax) > WindowMax:
-		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
+		return fmt.Errorf("duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}
 	return nil
 }
@@ -248,23 +248,23 @@ func (s *Spec) keys() uint64 {
 // fits returns an error if the clients do not match the spec.
 func (s Spec) fits(clients []Client) error {
 	if len(clients) == 0 || len(clients) > maxThreads {
-		return fmt.Errorf("bench: %d client threads: must be from 1 to %d", len(clients), maxThreads)
+		return fmt.Errorf("%d client threads: must be from 1 to %d", len(clients), maxThreads)
 	}
 	sum := 0
 	for i, c := range clients {
 		if c.Loop == nil || c.Handler == nil || c.InFlight < 1 {
-			return fmt.Errorf("bench: client %d needs a loop, a handler and at least one request in flight", i)
+			return fmt.Errorf("client %d needs a loop, a handler and at least one request in flight", i)
 		}
 		sum += c.InFlight
 	}
 	if s.ClientThreads != 0 && s.ClientThreads != len(clients) {
-		return fmt.Errorf("bench: %d client threads given, %d specified", len(clients), s.ClientThreads)
+		return fmt.Errorf("%d client threads given, %d specified", len(clients), s.ClientThreads)
 	}
 	if s.AllThreads != 0 && s.FirstThread+len(clients) > s.AllThreads {
-		return fmt.Errorf("bench: %d client threads from %d on, of %d in all", len(clients), s.FirstThread, s.AllThreads)
+		return fmt.Errorf("%d client threads from %d on, of %d in all", len(clients), s.FirstThread, s.AllThreads)
 	}
 	if s.Conns != 0 && s.Depth != 0 && sum != s.Conns*s.Depth {
-		return fmt.Errorf("bench: clients keep %d requests in flight, %d connections × depth %d specified", sum, s.Conns, s.Depth)
+		return fmt.Errorf("clients keep %d requests in flight, %d connections × depth %d specified", sum, s.Conns, s.Depth)
 	}
 	return nil
 }
@@ -295,5 +295,5 @@ func index(names []string, s, what, choice string) (int, error) {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("bench: %s %q is unknown (%s)", what, s, choice)
+	return 0, fmt.Errorf("%s %q is unknown (%s)", what, s, choice)
 }

@@ -82,7 +82,7 @@ func (u TimeUnit) String() string { return name(unitNames[:], int(u)) }
 
 // ParseTimeUnit reads a unit's name.
 func ParseTimeUnit(s string) (TimeUnit, error) {
-	i, err := index(unitNames[:], s, "unit", strings.Join(unitNames[:], ", "))
+	i, err := index(unitNames[:], s, "trace-unit", strings.Join(unitNames[:], ", "))
 	return TimeUnit(i), err
 }
 
@@ -96,7 +96,7 @@ const gzipMagic = "\x1f\x8b"
 func ReadTrace(ctx context.Context, path string, o TraceOptions) (*Trace, error) {
 	f, err := textfile.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("trace: %w (name a CSV file)", err)
+		return nil, fmt.Errorf("%w (name a CSV file)", err)
 	}
 	defer f.Close()
 	return ReadTraceFrom(ctx, path, f, o)

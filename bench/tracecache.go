@@ -31,7 +31,7 @@ func TraceFormats() []string { return traceFormats[:] }
 
 // ParseTraceFormat reads a format's name.
 func ParseTraceFormat(s string) (TraceFormat, error) {
-	i, err := index(traceFormats[:], s, "trace format", strings.Join(traceFormats[:], ", "))
+	i, err := index(traceFormats[:], s, "trace-format", strings.Join(traceFormats[:], ", "))
 	return TraceFormat(i), err
 }
 
@@ -50,7 +50,7 @@ func TraceTTLs() []string { return traceTTLs[:] }
 
 // ParseTraceTTL reads the name of a treatment.
 func ParseTraceTTL(s string) (TraceTTL, error) {
-	i, err := index(traceTTLs[:], s, "answer to times to live", strings.Join(traceTTLs[:], ", "))
+	i, err := index(traceTTLs[:], s, "trace-ttl", strings.Join(traceTTLs[:], ", "))
 	return TraceTTL(i), err
 }
 
@@ -65,11 +65,11 @@ type TraceOptions struct {
 func (o TraceOptions) Check() error {
 	switch {
 	case int(o.Format) >= len(traceFormats) || int(o.Unit) >= len(unitNames) || int(o.TTL) >= len(traceTTLs):
-		return fmt.Errorf("bench: trace format %d, unit %d or treatment %d of times to live is unknown", o.Format, o.Unit, o.TTL)
+		return fmt.Errorf("trace format %d, unit %d or treatment %d of times to live is unknown", o.Format, o.Unit, o.TTL)
 	case o.Format != TraceCSV && o.Unit != Seconds:
-		return fmt.Errorf("bench: times of the trace format %s are seconds, not %s", traceFormats[o.Format], o.Unit)
+		return fmt.Errorf("times of the trace format %s are seconds, not %s", traceFormats[o.Format], o.Unit)
 	case o.Format == TraceCSV && o.TTL != TTLIgnore:
-		return errors.New("bench: the trace format csv has no times to live")
+		return errors.New("the trace format csv has no times to live")
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ var twitterOps = map[string]Kind{"get": Get, "gets": Get, "set": Put, "add": Put
 func (p *cacheParser) twitter(fields []string) error {
 	n := len(fields)
 	if n < 7 {
-		return p.mistake("%d fields: timestamp, key, key size, value size, client, operation and TTL are 7", n)
+		return p.mistake("number of fields %d: must be 7 (timestamp, key, key size, value size, client, operation, TTL)", n)
 	}
 	kind, ok := twitterOps[fields[n-2]]
 	if !ok {
@@ -198,7 +198,7 @@ func (p *cacheParser) meta(fields []string) error {
 		return nil
 	}
 	if len(fields) != len(p.columns) {
-		return p.mistake("%d fields: the first line names %d columns", len(fields), len(p.columns))
+		return p.mistake("number of fields %d: the first line names %d columns", len(fields), len(p.columns))
 	}
 	of := func(name string) string { return fields[p.column[name]] }
 	kind, ok := metaOps[of("op")]

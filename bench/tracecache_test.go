@@ -97,7 +97,7 @@ func TestACachesTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		text, want string
 	}{
 		{TraceTwitter, "", "t: there is no row"},
-		{TraceTwitter, ok + "1,a,5,get,0\n", "t:2: 5 fields: timestamp, key"},
+		{TraceTwitter, ok + "1,a,5,get,0\n", "t:2: number of fields 5: must be 7 (timestamp, key"},
 		{TraceTwitter, ok + "1,a,1,5,1,scan,0\n", `t:2: operation "scan" is unknown`},
 		{TraceTwitter, ok + "0,a,1,5,1,get,0\n", `t:2: time "0" is before`},
 		{TraceTwitter, ok + "0.5,a,1,5,1,get,0\n", `t:2: time "0.5" is not a whole number`},
@@ -113,7 +113,7 @@ func TestACachesTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		{TraceTwitter, ok + strings.Repeat("\n", 2*traceLineBytes), "more than 65536 bytes of blank lines"},
 		{TraceTwitter, ok + strings.Repeat("k", 2*traceLineBytes), "t:2: the line is longer than 65536 bytes"},
 		{TraceMeta, "key,op,size,op_count,key_size\n", "t:1: no column op_time"},
-		{TraceMeta, head + "1,a,GET,1\n", "t:2: 4 fields: the first line names 5 columns"},
+		{TraceMeta, head + "1,a,GET,1\n", "t:2: number of fields 4: the first line names 5 columns"},
 		{TraceMeta, head + "1,a,GET,0,5\n", `t:2: op_count "0"`},
 		{TraceMeta, head + "1,a,PUT,1,5\n", `t:2: op "PUT" is unknown`},
 		{TraceMeta, head + "1,a,GET,4000000000,5\n", "t:2: more than 16777216 requests"},

@@ -17,7 +17,8 @@ $column["valid"] == "true" && $column["phase"] != "breakdown" {
     if (!(net in nets)) nets[net] = ++columns
     if (!(row in rows)) { rows[row] = ++count; name[count] = row }
     k = row SUBSEP net; n = ++runs_of[k]
-    ops[k, n] = $column["ops_per_s"] + 0; average[k, n] = $column["lat_mean_ns"] + 0; p99[k, n] = $column["lat_p99_ns"] + 0
+    ops[k, n] = $column["ops_per_s"] + 0; average[k, n] = $column["lat_mean_ns"] + 0
+    if ($column["lat_p99_ns"] != "") p99[k, ++p99s[k]] = $column["lat_p99_ns"] + 0
     if ($column["lat_max_ns"] + 0 > most[k]) most[k] = $column["lat_max_ns"] + 0
 }
 function middle(all, k, n,   v, i) { for (i = 1; i <= n; i++) v[i] = all[k, i]; return median(v, n) }
@@ -25,12 +26,14 @@ END {
     split("local,tcp,rdma send,rdma write,rdma read", order, ",")
     printf "requests/s, average / p99 / max in µs\n\n| workload | keys |"; for (j = 1; j <= 5; j++) printf " %s |", order[j]
     printf "\n|---|---|"; for (j = 1; j <= 5; j++) printf "---|"; print ""
+    for (i = 2; i <= count; i++) # in the order of the names: insertion, since there are a dozen
+        for (j = i; j > 1 && name[j] < name[j - 1]; j--) { k = name[j]; name[j] = name[j - 1]; name[j - 1] = k }
     for (i = 1; i <= count; i++) {
         printf "| %s |", name[i]
         for (j = 1; j <= 5; j++) {
             k = name[i] SUBSEP order[j]
             if (!runs_of[k]) { printf " - |"; continue }
-            printf " %.0f, %s / %s / %s |", middle(ops, k, runs_of[k]), us(middle(average, k, runs_of[k])), us(middle(p99, k, runs_of[k])), us(most[k])
+            printf " %.0f, %s / %s / %s |", middle(ops, k, runs_of[k]), us(middle(average, k, runs_of[k])), us(middle(p99, k, p99s[k])), us(most[k])
         }
         print ""
     }

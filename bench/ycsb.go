@@ -39,7 +39,7 @@ const workloadBytes = 1 << 20
 func ReadWorkload(path string) (*Workload, error) {
 	text, err := textfile.ReadFile(path, workloadBytes)
 	if err != nil {
-		return nil, fmt.Errorf("workload: %w (name a YCSB property file)", err)
+		return nil, fmt.Errorf("%w (name a YCSB property file)", err)
 	}
 	return ParseWorkload(path, text)
 }

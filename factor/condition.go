@@ -62,6 +62,9 @@ func (f *Factor) Refused(get func(name string) string) error {
 		return nil
 	}
 	n := broken[0]
+	if n.not {
+		return fmt.Errorf("--%s has no effect with --%s %s: leave it out", f.Name, n.name, get(n.name))
+	}
 	return fmt.Errorf("--%s needs --%s %s, not %s", f.Name, n.name, either(n.values), get(n.name))
 }
 
@@ -76,17 +79,20 @@ func either(words []string) string {
 
 // Applies reports whether the factor has an effect with these values. If not, its column is empty.
 func (f *Factor) Applies(get func(name string) string) bool {
-	return f.When.Holds(get) && f.Effect.Holds(get)
+	return f.When.Holds(get)
 }
 
 // Where describes where the factor applies, for docs/columns.md; "": everywhere.
 func (f *Factor) Where() string {
-	where := slices.Concat(f.When, f.Effect).String()
+	where := f.When.String()
 	if where != "" && f.Scope != "" {
 		where += "; "
 	}
 	return where + f.Scope
 }
+
+// WhereSwept describes the cells that have the factor; "": all.
+func (f *Factor) WhereSwept() string { return slices.Concat(f.When, f.Sweep).String() }
 
 // Swept reports whether cells with these values have this factor.
 func (f *Factor) Swept(get func(name string) string) bool {

@@ -23,28 +23,27 @@ type Factor struct {
 	Group   string // heading in --help
 	Help    string // of the flag, for --help
 	Meaning string // of the column, for docs/columns.md and datapackage.json; "": as Help
-	Column  string // "": the name with underscores, with _ns for a duration; NoColumn: none
+	Column  string // "": the name with underscores, with _ns for a duration
+
+	NoColumn string // why it has no column, with the columns of runs.csv that have its effect in backquotes; "": it has one
 
 	At      func(v *Values) any // returns a pointer to the value; its type determines Kind
 	Default string              // as a user would write it
 	Words   []string            // the allowed values of a text; none: any text
 	Range   Span                // the allowed values of a number, size or duration
 
-	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If Effect does not
-	// hold, the flag has no effect and the column is empty. If Sweep does not hold, cells of an experiment do not have the factor.
-	When, Effect, Sweep Condition
-	Scope               string   // where it applies, in words, if conditions cannot express it
-	Owners              []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
-	OffUnix             bool     // without effect on unix sockets
-	ByRun               bool     // the run fills in the column, with the value that it really used
+	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If When or Sweep does not
+	// hold, cells of an experiment do not have the factor; a key that no cell has is refused.
+	When, Sweep Condition
+	Scope       string   // where it applies, in words, if conditions cannot express it
+	Owners      []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
+	OffUnix     bool     // without effect on unix sockets
+	ByRun       bool     // the run fills in the column, with the value that it really used
 
 	Side   Side
 	Common bool // --help shows it; --help-all shows the others, too
 	Hidden bool // neither shows it
 }
-
-// NoColumn is the Column of a factor without one.
-const NoColumn = "-"
 
 // Side is the set of commands and processes that have a factor: a bit mask.
 type Side uint8
@@ -72,7 +71,7 @@ func (f *Factor) Description() string { return cmp.Or(f.Meaning, f.Help) }
 // ColumnName is the name of a factor's column; "": it has none.
 func (f *Factor) ColumnName() string {
 	switch {
-	case f.Column == NoColumn:
+	case f.NoColumn != "":
 		return ""
 	case f.Column != "":
 		return f.Column

@@ -21,13 +21,16 @@ func TestEachRowIsComplete(t *testing.T) {
 			}
 			columns[c] = true
 		}
+		if (f.ColumnName() == "") != (f.NoColumn != "") || f.NoColumn != "" && f.Column != "" {
+			t.Errorf("%s: it needs a column, or the reason why it has none", f.Name)
+		}
 		if numeric[f.Kind()] != nil && f.Range == (Span{}) {
 			t.Errorf("%s: a number without a range", f.Name)
 		}
 		if len(f.Words) > 0 && f.Default != "" && !slices.Contains(f.Words, f.Default) {
 			t.Errorf("%s: the default %s is none of the words", f.Name, f.Default)
 		}
-		for _, of := range []Condition{f.When, f.Effect, f.Sweep} {
+		for _, of := range []Condition{f.When, f.Sweep} {
 			for _, clause := range of {
 				for _, n := range clause {
 					on := All.Find(n.name)
@@ -81,7 +84,10 @@ func TestWhereAFactorApplies(t *testing.T) {
 		{"disk-depth", map[string]string{"backend": "mem"}, "--disk-depth needs --backend disk or raw, not mem", false, false},
 		{"taskrun", map[string]string{"backend": "mem", "transport": "uring"}, "", true, true},
 		{"taskrun", map[string]string{"disk-engine": "aio"}, "--taskrun needs --disk-engine uring, not aio", false, false},
-		{"update", map[string]string{"backend": "raw"}, "", false, false},
+		{"update", map[string]string{"backend": "raw"}, "--update needs --backend disk, not raw", false, false},
+		{"disk-wait-max", map[string]string{"disk-wait": "1"}, "--disk-wait-max has no effect with --disk-wait 1: leave it out", false, false},
+		{"fixed-files", map[string]string{"disk-engine": "pool"}, "--fixed-files needs --disk-engine uring, uring-shared or uring-sq, not pool", false, false},
+		{"fixed-files", map[string]string{"disk-engine": "uring-sq"}, "", true, true},
 		{"server-threads", map[string]string{"placement": "dispatched"}, "", true, false},
 	} {
 		v := NewValues()

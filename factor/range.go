@@ -107,22 +107,32 @@ func limit(g *pflag.Flag, s Span) {
 	g.Usage += " (" + s.Least + " to " + s.Most + ")"
 }
 
-// Mistake replaces the text of pflag's error for an invalid value; it returns other errors as they are.
+// Mistake replaces the text of pflag's error for an invalid value; it returns other errors as they are. The text has the value once.
 func Mistake(err error) error {
 	var v *pflag.InvalidValueError
-	if errors.As(err, &v) {
-		return fmt.Errorf("--%s %s: %w", v.GetFlag().Name, v.GetValue(), v.Unwrap())
+	if !errors.As(err, &v) {
+		return err
 	}
-	return err
+	name, value, why := v.GetFlag().Name, v.GetValue(), Reason(err)
+	switch quoted := strconv.Quote(value); {
+	case strings.HasPrefix(why.Error(), quoted+" "):
+		return fmt.Errorf("--%s %w", name, why)
+	case strings.TrimSpace(value) == "":
+		return fmt.Errorf("--%s %s: %w", name, quoted, why)
+	}
+	return fmt.Errorf("--%s %s: %w", name, value, why)
 }
 
-// Reason returns the cause of pflag's error for an invalid value, without the flag's name and the value.
+// Reason returns the cause of pflag's error for an invalid value, without the flag's name.
 func Reason(err error) error {
 	var v *pflag.InvalidValueError
-	if errors.As(err, &v) {
-		return v.Unwrap()
+	if !errors.As(err, &v) {
+		return err
 	}
-	return err
+	if n := new(strconv.NumError); errors.As(err, &n) && n.Func == "ParseBool" {
+		return fmt.Errorf("%q is not a truth value (true or false)", v.GetValue())
+	}
+	return v.Unwrap()
 }
 
 // Meant returns a question that names the flag that a misspelled one resembles, for the end of the error; "" if none does.

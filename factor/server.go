@@ -2,7 +2,6 @@ package factor
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
@@ -20,7 +19,8 @@ var networkRows = []Factor{
 		Meaning: "network between client and server"},
 	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, Owners: []string{"transport"}, At: func(v *Values) any { return &v.Load.ClientTransport },
 		Help:    "network of the client, if it differs from the server's: uring for a server with tcp, or tcp for a server with uring",
-		Meaning: "network of the client's side"},
+		Meaning: "network of the client's side",
+		Scope:   "transport=tcp/uring, of which it is the other one, or the same as transport"},
 }
 
 var loopRows = []Factor{
@@ -33,11 +33,11 @@ var loopRows = []Factor{
 	{Name: "net-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.NetLoops },
 		Help:    "dispatched: number of loops with connections; 0: one",
 		Meaning: "dispatched: number of loops with connections",
-		Effect:  Where("placement", "dispatched")},
+		When:    Where("placement", "dispatched")},
 	{Name: "store-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.StoreLoops },
 		Help:    "dispatched: number of loops with keys; 0: one",
 		Meaning: "dispatched: number of loops with keys",
-		Effect:  Where("placement", "dispatched")},
+		When:    Where("placement", "dispatched")},
 	{Name: "wait", Common: true, Group: "Loops", Side: Server | Client, Default: "block", Words: []string{"block", "spin", "hybrid"}, At: func(v *Values) any { return &v.Server.Wait },
 		Help: "what an idle loop does, on both sides: sleep (block), poll (spin), or poll and then sleep (hybrid)"},
 	{Name: "spin-max", Group: "Loops", Side: Server | Client, Default: "50us", Range: Span{"1ns", "10s"}, At: func(v *Values) any { return &v.Server.SpinMax },
@@ -50,7 +50,6 @@ var loopRows = []Factor{
 
 // CheckServer returns an error for flags of the server, of its store and of the network that contradict each other. With TLS it sets the engines: see CheckTLS.
 func (v *Values) CheckServer(given Given) error {
-	s, dispatched := &v.Server, v.Server.Placement == loop.Dispatched.String()
 	if err := All.CheckWords(v); err != nil {
 		return err
 	}
@@ -60,14 +59,7 @@ func (v *Values) CheckServer(given Given) error {
 	if err := All.CheckGiven(v, given, Any(Server|Client)); err != nil {
 		return err
 	}
-	switch ct := v.Load.ClientTransport; {
-	case given("tcp-client-engine") && ct != "" && ct != "tcp":
-		return fmt.Errorf("--tcp-client-engine needs a client over tcp, not --client-transport %s", ct)
-	case v.Uring.Ring == "separate" && s.Transport != "uring":
-		return fmt.Errorf("--ring separate needs --transport uring, not %s", s.Transport)
-	case !dispatched && (s.NetLoops != 0 || s.StoreLoops != 0):
-		return errors.New("--net-loops and --store-loops need --placement dispatched")
-	case dispatched && s.Threads != 0:
+	if v.Server.Placement == loop.Dispatched.String() && v.Server.Threads != 0 {
 		return errors.New("--server-threads needs --placement colocated (dispatched: --net-loops and --store-loops)")
 	}
 	for _, check := range []func() error{v.checkRDMA, v.TCP.Check, v.Uring.Check, v.checkStore} {

@@ -12,16 +12,20 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-// onFiles holds for backends with files. rings holds where an io_uring may exist: for files, or for sockets.
+// ringEngines are the disk engines with an io_uring.
+var ringEngines = []string{store.EngineUring, store.EngineUringShared, store.EngineUringSQ}
+
+// onFiles holds for backends with files, and onUringEngine for those of the engine uring. rings holds where an io_uring may exist: for files, or for sockets.
 var (
-	onFiles = Where("backend", store.Disk.String(), store.Raw.String())
-	rings   = onFiles.Or("transport", "uring").Or("client-transport", "uring")
+	onFiles       = Where("backend", store.Disk.String(), store.Raw.String())
+	onUringEngine = onFiles.And("disk-engine", store.EngineUring)
+	rings         = onFiles.Or("transport", "uring").Or("client-transport", "uring")
 )
 
 var storeRows = []Factor{
 	{Name: "backend", Common: true, Group: "Store", Side: Server | Load, Default: store.Disk.String(), Words: []string{"null", "mem", "disk", "raw"}, At: func(v *Values) any { return &v.Store.Backend },
 		Help: "null: replies without a lookup; mem: the store in memory; disk: the store in files; raw: a random 4 KiB page of one file for each request, without a store"},
-	{Name: "dir", Common: true, Group: "Store", Side: Server, Column: NoColumn, At: func(v *Values) any { return &v.Store.Dir },
+	{Name: "dir", Common: true, Group: "Store", Side: Server, NoColumn: "a place, and no property of the store", At: func(v *Values) any { return &v.Store.Dir },
 		Help: "the store's folder, or several with commas between (a,b): partition 0 is in the first, partition 1 in the second, and so on; default: a temporary one, removed at the end",
 		When: onFiles},
 	{Name: "cache-bytes", Common: true, Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, Owners: []string{"value-bytes"}, At: func(v *Values) any { return &v.Store.CacheBytes },
@@ -32,7 +36,7 @@ var storeRows = []Factor{
 		When: onFiles},
 	{Name: "update", Group: "Store", Side: Server, Default: store.UpdateCOW, Words: []string{store.UpdateCOW, store.UpdateInPlace}, At: func(v *Values) any { return &v.Store.Update },
 		Help: "how an item is rewritten: to a free slot, which no torn write can lose (cow), or over itself (inplace)",
-		When: onFiles, Effect: Where("backend", store.Disk.String())},
+		When: Where("backend", store.Disk.String())},
 	{Name: "raw-bytes", Group: "Store", Side: Server, Default: "1GiB", Range: Span{"4KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.RawBytes },
 		Help: "backend raw: size of the file, for all partitions together",
 		When: Where("backend", store.Raw.String())},
@@ -59,33 +63,30 @@ var diskRows = []Factor{
 		When: onFiles},
 	{Name: "disk-wait", Group: "Disk engine", Side: Server, Default: "1", Range: Span{"0", "32768"}, Owners: diskOwners, At: func(v *Values) any { return &v.Store.Wait },
 		Help: "engine uring: number of completions for which a loop sleeps; if fewer are in flight, it sleeps for those",
-		When: onFiles, Effect: Where("disk-engine", store.EngineUring), Sweep: Unless("wait", "spin")},
+		When: onUringEngine, Sweep: Unless("wait", "spin")},
 	{Name: "disk-wait-max", Group: "Disk engine", Side: Server, Default: "100us", Range: Span{"1ns", "10s"}, Owners: diskOwners, At: func(v *Values) any { return &v.Store.WaitMax },
 		Help: "engine uring: the longest sleep for --disk-wait completions",
-		When: onFiles, Effect: Where("disk-engine", store.EngineUring).AndNot("disk-wait", "0", "1"), Sweep: Unless("wait", "spin")},
+		When: onUringEngine.AndNot("disk-wait", "0", "1"), Sweep: Unless("wait", "spin")},
 	{Name: "taskrun", Group: "Disk engine", Side: Server | Client, Words: []string{"defer", "coop"}, Owners: []string{"transport", "client-transport", "disk-engine", "backend"}, At: func(v *Values) any { return &v.Store.Taskrun },
 		Help:    "rings: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer if the loop sleeps in its ring",
 		Meaning: "rings: completions appear when the loop looks (defer), or whenever it is in the kernel (coop)",
 		When:    rings.And("disk-engine", store.EngineUring).Or("transport", "uring").Or("client-transport", "uring"), Sweep: Unless("sqpoll", "true")},
 	{Name: "sqpoll", Group: "Disk engine", Side: Server | Client, Default: "false", Owners: []string{"transport", "client-transport", "disk-engine", "backend"}, At: func(v *Values) any { return &v.Store.SQPoll },
 		Help: "rings: a thread of the kernel submits (SQPOLL); it uses a CPU",
-		When: rings, Effect: onRing},
+		When: rings.And("disk-engine", ringEngines...).Or("transport", "uring").Or("client-transport", "uring")},
 	{Name: "iopoll", Group: "Disk engine", Side: Server, Default: "false", Hidden: true, Owners: diskOwners, At: func(v *Values) any { return &v.Store.IOPoll },
 		Help:    "engine uring: poll the device for completions; it needs poll queues (kvwire doctor)",
 		Meaning: "the kernel polls the device for completions",
-		When:    onFiles, Effect: Where("disk-engine", store.EngineUring)},
+		When:    onUringEngine},
 	{Name: "fixed-buffers", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, Hidden: true, Owners: diskOwners, At: func(v *Values) any { return &v.Store.FixedBuffers },
 		Help:    "uring engines: register memory with io_uring",
 		Meaning: "memory is registered with io_uring",
-		When:    onFiles, Sweep: onRing},
+		When:    onFiles.And("disk-engine", ringEngines...)},
 	{Name: "fixed-files", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, Owners: diskOwners, At: func(v *Values) any { return &v.Store.FixedFiles },
 		Help:    "uring engines: register files with io_uring",
 		Meaning: "files are registered with io_uring",
-		When:    onFiles, Sweep: onRing},
+		When:    onFiles.And("disk-engine", ringEngines...)},
 }
-
-// onRing holds where the disk engine or the sockets use a ring.
-var onRing = Where("disk-engine", store.EngineUring, store.EngineUringShared, store.EngineUringSQ).Or("transport", "uring").Or("client-transport", "uring")
 
 // OnDisk reports whether the backend has files.
 func (v *Values) OnDisk() bool {

@@ -31,7 +31,7 @@ var tcpRows = []Factor{
 		When: onTCP, Sweep: Unless("tls", On)},
 	{Name: "tcp-client-engine", Group: tcpGroup, Side: Load | Client, Default: tcp.Epoll.String(), Words: tcpEngines, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.ClientEngine },
 		Help: "what moves the bytes of the client's connections: epoll or goroutine, as --tcp-engine",
-		When: onTCP, Effect: Unless("client-transport", "uring"), Sweep: Unless("tls", On)},
+		When: onTCP.AndNot("client-transport", "uring"), Sweep: Unless("tls", On)},
 	{Name: "tls", Common: true, Group: tcpGroup, Side: Server | Client | Alike, Default: Off, Words: []string{On, Off}, Owners: []string{"transport", "client-transport", "tcp-engine"}, At: func(v *Values) any { return &v.TCP.TLS },
 		Help:    "TLS 1.3 on each connection: on or off. Both sides then have the engine goroutine. A run makes the certificate of its own server; for other servers see --tls-cert and --tls-ca",
 		Meaning: "TLS 1.3 on each connection: on or off",

@@ -17,8 +17,8 @@ var uringDefaults, _ = uring.Options{}.Defaults()
 
 var uringRows = []Factor{
 	{Name: "ring", Group: uringGroup, Side: Server, Default: "shared", Words: []string{"shared", "separate"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Ring },
-		Help:   "sockets and disk on one ring (shared), or on two (separate)",
-		Effect: Where("transport", "uring")},
+		Help: "sockets and disk on one ring (shared), or on two (separate)",
+		When: Where("transport", "uring")},
 	{Name: "uring-receive", Group: uringGroup, Side: Server | Client | Alike, Default: "single", Words: []string{"single", "multishot"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Receive },
 		Help: "an entry receives once, into the final place of the bytes (single), or repeatedly, into provided buffers (multishot)",
 		When: onUring},

@@ -62,10 +62,10 @@ func Modelled(c experiment.Cell) bool {
 	return v == modelDevice
 }
 
-// Mark adds report.ModelMark to the name of a cell whose RDMA device is a model.
-func Mark(name string, c experiment.Cell) string {
+// WithDevice adds report.ModelSuffix to the name of a cell whose RDMA device is a model.
+func WithDevice(name string, c experiment.Cell) string {
 	if Modelled(c) {
-		name = strings.TrimSpace(name + " " + report.ModelMark)
+		name = strings.TrimSpace(name + " " + report.ModelSuffix)
 	}
 	return name
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // VariantName is the name of a cell within its question: the values of its variant's swept flags ("rdma write"). A switch that is on
-// contributes its name. If that leaves nothing, it is other. Over the model of an RDMA device the name ends with report.ModelMark.
+// contributes its name. If that leaves nothing, it is other. Over the model of an RDMA device the name ends with report.ModelSuffix.
 func VariantName(x *experiment.Experiment, c experiment.Cell, other string) string {
 	_, variant := x.Split(c)
 	var words []string
@@ -28,7 +28,7 @@ func VariantName(x *experiment.Experiment, c experiment.Cell, other string) stri
 	if len(words) == 0 {
 		words = []string{other}
 	}
-	return Mark(strings.Join(words, " "), c)
+	return WithDevice(strings.Join(words, " "), c)
 }
 
 // QuestionName is the name of a question within its experiment: its swept flags with their values ("backend=disk depth=4").

@@ -54,13 +54,18 @@ func (p *params) encode() []byte {
 	return append(b, p.token[:]...)
 }
 
+// violation is an error about what a peer sent.
+func violation(format string, args ...any) error {
+	return fmt.Errorf("%w: parameters of the peer's queue pair: %s (both sides must be kvwire, of the same version)", transport.ErrProtocol, fmt.Sprintf(format, args...))
+}
+
 // decode reads what a peer sent. Later versions may send more.
 func (p *params) decode(b []byte) error {
 	switch {
 	case len(b) == 0:
-		return fmt.Errorf("%w: the peer's transport is not rdma", transport.ErrProtocol)
+		return fmt.Errorf("%w: the peer's transport is not rdma (give both sides the same --transport)", transport.ErrProtocol)
 	case len(b) < paramsBytes || b[0] != paramsFormat:
-		return fmt.Errorf("%w: %d bytes of parameters of format %d", transport.ErrProtocol, len(b), b[0])
+		return violation("%d bytes of format %d", len(b), b[0])
 	}
 	*p = params{verb: Verb(b[1]), mtu: 256 * int(b[2]), responds: int(b[3]), initiates: int(cmp.Or(b[37], b[3])),
 		qp: binary.LittleEndian.Uint32(b[4:]), psn: binary.LittleEndian.Uint32(b[8:]),
@@ -69,15 +74,15 @@ func (p *params) decode(b []byte) error {
 		connect: Connect(b[36]), port: binary.LittleEndian.Uint16(b[38:]), token: [16]byte(b[40:56])}
 	switch {
 	case int(p.verb) >= len(verbNames):
-		return fmt.Errorf("%w: verb %d", transport.ErrProtocol, p.verb)
+		return violation("verb %d is unknown", p.verb)
 	case int(p.connect) >= len(connectNames):
-		return fmt.Errorf("%w: connection by way %d", transport.ErrProtocol, p.connect)
+		return violation("way of connecting %d is unknown", p.connect)
 	case p.mtu < 256 || p.mtu > 4096 || p.mtu&(p.mtu-1) != 0:
-		return fmt.Errorf("%w: path MTU %d", transport.ErrProtocol, p.mtu)
+		return violation("path MTU %d: must be 256, 512, 1024, 2048 or 4096", p.mtu)
 	case p.qp >= 1<<24 || p.psn >= 1<<24:
-		return fmt.Errorf("%w: queue pair %#x, sequence number %#x: 24 bits", transport.ErrProtocol, p.qp, p.psn)
+		return violation("queue pair %#x, sequence number %#x: must have at most 24 bits", p.qp, p.psn)
 	case p.slots < 4 || p.slots > 4096 || p.slots&(p.slots-1) != 0 || p.slotBytes < 256 || p.slotBytes > 1<<20:
-		return fmt.Errorf("%w: %d slots of %d B", transport.ErrProtocol, p.slots, p.slotBytes)
+		return violation("%d slots of %d B: must be 4 to 4096, a power of two, of 256 B to 1 MiB", p.slots, p.slotBytes)
 	}
 	return nil
 }

@@ -27,7 +27,11 @@ func WriteColumns(w io.Writer) error {
 		if f.Range != (factor.Span{}) {
 			values = f.Range.Least + " to " + f.Range.Most
 		}
-		line("`"+f.Name+"`", f.ColumnName(), f.Kind(), f.Default, values, f.Where(), f.Description())
+		column := f.ColumnName()
+		if f.NoColumn != "" {
+			column = "none: " + f.NoColumn
+		}
+		line("`"+f.Name+"`", column, f.Kind(), f.Default, values, f.Where(), f.Description())
 	}
 	for _, t := range tables() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", t.path, t.title)

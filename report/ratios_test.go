@@ -1,6 +1,7 @@
 package report
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -34,6 +35,40 @@ func TestRatiosFitATerminal(t *testing.T) {
 	for _, line := range strings.Split(text, "\n") {
 		if utf8.RuneCountInString(line) > tableColumnsMax {
 			t.Errorf("%q is wider than a terminal", line)
+		}
+	}
+}
+
+// Where a table or a chart has a modelled device, it says which figures are measured, and the network's name says which are not.
+func TestModelledVariantsAreNamed(t *testing.T) {
+	p := page(t)
+	p.Factor = "transport"
+	v := &p.Questions[0].Variants[1]
+	v.Row.Transport, v.Row.RDMAVerb, v.Row.Device, v.Row.RDMAModel = "rdma", "send", "model", "rtt=2us"
+	var ratios, rows strings.Builder
+	if err := errors.Join(PrintRatios(&ratios, p), PrintTable(&rows, []Row{p.Questions[0].Variants[0].Row, v.Row})); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := WritePage(dir, p); err != nil {
+		t.Fatal(err)
+	}
+	html, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	svgs, err := filepath.Glob(filepath.Join(dir, "charts", "*.svg"))
+	if err != nil || len(svgs) == 0 {
+		t.Fatal(svgs, err)
+	}
+	svg, err := os.ReadFile(svgs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{ratios.String(): "(model): a model of an RDMA device", rows.String(): "rdma send (model)", string(html): "(model): a model of an RDMA device",
+		string(svg): "RDMA is a model, the rest is measured"} {
+		if !strings.Contains(text, want) || regexp.MustCompile(`\bhw\b`).MatchString(text) {
+			t.Errorf("%q is missing in, or hw is in\n%s", want, text)
 		}
 	}
 }

@@ -113,14 +113,17 @@ const (
 	MethodWhole  = "whole"  // alone, in one piece
 )
 
-// ModelMark ends the names of variants and networks over the model of an RDMA device.
-const ModelMark = "(model)"
+// ModelSuffix ends the names of variants and networks over the model of an RDMA device.
+const ModelSuffix = "(model)"
 
-// ModelNote explains ModelMark below a table.
+// ModelNote explains ModelSuffix below a table.
 const ModelNote = "(model): a model of an RDMA device, not a measurement of one. The link is the user's choice (column rdma_model), and no other network crosses it. All other figures were measured on this machine."
 
 // Modelled reports whether the row's RDMA device is a model.
-func (r *Row) Modelled() bool { return r.RDMAModel != "" }
+func (r *Row) Modelled() bool {
+	link, _ := r.Value("rdma_model")
+	return link != ""
+}
 
 // OnUnix is the value of the columns device and fabric for a unix socket.
 const OnUnix = "unix"
@@ -168,15 +171,12 @@ type Row struct {
 	Loop          string `csv:"loop"`
 	Arrival       string `csv:"arrival"`
 	TargetPerS    Float  `csv:"target_per_s"`
-	Durability    string `csv:"durability"`
 
 	// Factors of both sides, and of the machine.
 	Ring            string `csv:"ring"` // shared or separate
 	ClientTransport string `csv:"client_transport"`
 	Fabric          string `csv:"fabric"` // transport=redis: tcp, unix or rdma
 	TCPEngine       string `csv:"tcp_engine"`
-	Update          string `csv:"update"`
-	CacheBytes      Int    `csv:"cache_bytes"`
 	Accel           string `csv:"accel"` // kvm or tcg: in a guest of ours
 	Hosts           Int    `csv:"hosts"` // machines that took part; 1: client and server on one
 	DirectIO        Bool   `csv:"direct_io"`
@@ -186,14 +186,12 @@ type Row struct {
 	FixedBuffers    Bool   `csv:"fixed_buffers"`
 	NetLoops        Int    `csv:"net_loops"`
 	StoreLoops      Int    `csv:"store_loops"`
-	SpinMaxNs       Int    `csv:"spin_max_ns"`
 	Theta           Float  `csv:"theta"`
 	ScanItems       Int    `csv:"scan_items"`
 	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian, list or trace
 	ValueMinBytes   Int    `csv:"value_min_bytes"`
-	ValueSizes      string `csv:"value_sizes"` // of a list
-	Workload        string `csv:"workload"`    // the YCSB property file's name
-	Trace           string `csv:"trace"`       // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
+	Workload        string `csv:"workload"` // the YCSB property file's name
+	Trace           string `csv:"trace"`    // bench.Trace.Name: a.csv@0123456789ab, and options that are not the defaults
 	TraceSpeed      Float  `csv:"trace_speed"`
 	TraceRepeat     Bool   `csv:"trace_repeat"`
 	LoadHosts       Int    `csv:"load_hosts"`
@@ -207,10 +205,8 @@ type Row struct {
 	RDMASignalEvery  Int    `csv:"rdma_signal_every"`  // one send in so many asks for a completion
 	RDMAPostBatch    Int    `csv:"rdma_post_batch"`    // work requests per doorbell, at most
 	RDMASlotBytes    Int    `csv:"rdma_slot_bytes"`    // of a receive
-	RDMASRQ          Bool   `csv:"rdma_srq"`           // receives shared by queue pairs
 	RDMAMTU          Int    `csv:"rdma_mtu"`           // path MTU in bytes: the least of what was asked for and of both ports'
 	HugePages        Bool   `csv:"huge_pages"`         // under the registered memory, as asked for
-	RDMAExportBytes  Int    `csv:"rdma_export_bytes"`  // verb read: memory of the tables that items are read from
 	RDMATrafficClass Int    `csv:"rdma_traffic_class"` // 0: the system's
 	RDMAServiceLevel Int    `csv:"rdma_service_level"` // 0: rdma_cm's, or 0
 
@@ -223,24 +219,14 @@ type Row struct {
 	SQPoll        Bool   `csv:"sqpoll"`
 	IOPoll        Bool   `csv:"iopoll"`
 	FixedFiles    Bool   `csv:"fixed_files"`
-	RawBytes      Int    `csv:"raw_bytes"`     // of the raw backend's file
-	NullBusyNs    Int    `csv:"null_busy_ns"`  // backend null: CPU time added to each request
-	NullDelayNs   Int    `csv:"null_delay_ns"` // null: how much later each request is answered
 
 	// Factors of tcp's sockets.
-	TCPAccept             string `csv:"tcp_accept"` // one or each
 	TCPNoDelay            Bool   `csv:"tcp_nodelay"`
-	TCPCork               Bool   `csv:"tcp_cork"`
-	TCPQuickAck           Bool   `csv:"tcp_quickack"`
-	TCPSendBytes          Int    `csv:"tcp_send_bytes"` // 0: the kernel's
-	TCPReceiveBytes       Int    `csv:"tcp_receive_bytes"`
-	TCPBusyPollNs         Int    `csv:"tcp_busy_poll_ns"`
-	TCPZeroCopyBytes      Int    `csv:"tcp_zerocopy_bytes"` // 0: every write is copied
 	TCPClientEngine       string `csv:"tcp_client_engine"`
 	TLS                   string `csv:"tls"`                       // on or off
 	TCPSlowStartAfterIdle Bool   `csv:"tcp_slow_start_after_idle"` // net.ipv4.tcp_slow_start_after_idle: an idle connection forgets its congestion window
 
-	// Factors of io_uring's sockets, on the sides that are uring, and all factors that have no field above: their columns are in the order of factor.All.
+	// All factors that have no field above, because no code reads them: their columns are in the order of factor.All.
 	Factors Factors
 
 	// Outcome.

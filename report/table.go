@@ -133,11 +133,11 @@ func own(column string) func(*Row) string {
 	return func(r *Row) string { return r.Factors[column] }
 }
 
-// Network is the transport, with RDMA's verb: "rdma write". Over the model of a device it ends with ModelMark.
+// Network is the transport, with RDMA's verb: "rdma write". Over the model of a device it ends with ModelSuffix.
 func Network(r *Row) string {
 	name := strings.TrimSpace(r.Transport + " " + r.RDMAVerb)
 	if r.Modelled() {
-		name += " " + ModelMark
+		name += " " + ModelSuffix
 	}
 	return name
 }

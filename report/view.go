@@ -244,7 +244,7 @@ func (p *Page) through(v *PageVariant) string {
 		name += " " + strings.ToUpper(v.Row.RDMAVerb)
 	}
 	if v.Row.Modelled() {
-		name += " " + ModelMark
+		name += " " + ModelSuffix
 	}
 	return name
 }

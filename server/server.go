@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
@@ -57,7 +58,8 @@ func (s *Server) open(c Config) (err error) {
 			return nil, err
 		}
 		o.Engines = &s.engines
-		return store.Open(l, shard, shards, o)
+		p, err := store.Open(l, shard, shards, o)
+		return p, exit.Named(err)
 	})
 	if err != nil {
 		return err

@@ -49,18 +49,18 @@ func CheckFolders(dir string) error { return checkFolders(dir, shardsMax) }
 func checkFolders(dir string, shards int) error {
 	all := Folders(dir)
 	if len(all) > shards {
-		return fmt.Errorf("store: %d folders for %d partitions: leave some out, or use more store loops", len(all), shards)
+		return wrongName("store: %d folders for %d partitions: leave some out, or use more store loops", len(all), shards)
 	}
 	if first, _, list := strings.Cut(dir, ","); list && len(all) == 1 {
 		if m, err := readManifest(strings.TrimSpace(first)); err == nil && m.Folders > 1 {
-			return fmt.Errorf("store: %q names two stores: one in a folder of this name, and one in several folders (rename the folder with the comma)", dir)
+			return wrongName("store: %q names two stores: one in a folder of this name, and one in several folders (rename the folder with the comma)", dir)
 		}
 	}
 	var seen []fs.FileInfo
 	names := map[string]bool{}
 	for _, d := range all {
 		if d == "" {
-			return fmt.Errorf("store: the folders %q: an empty name is between the commas, or before or after them (leave out the comma)", dir)
+			return wrongName("store: the folders %q: an empty name is between the commas, or before or after them (leave out the comma)", dir)
 		}
 		twice := names[filepath.Clean(d)]
 		names[filepath.Clean(d)] = true
@@ -71,7 +71,7 @@ func checkFolders(dir string, shards int) error {
 			seen = append(seen, st)
 		}
 		if twice {
-			return fmt.Errorf("store: the folders %q: %s is there twice (name each folder once)", dir, d)
+			return wrongName("store: the folders %q: %s is there twice (name each folder once)", dir, d)
 		}
 	}
 	return nil
@@ -133,16 +133,16 @@ func (m *manifest) readBindings(dir string) (v bindings, err error) {
 		var kind *json.UnmarshalTypeError
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return v, fmt.Errorf("store: %s is not folder %d of the store in %s: it has no %s (%s)", folder, i+1, all[0], bindingName, folderRemedy)
+			return v, wrongName("store: %s is not folder %d of the store in %s: it has no %s (%s)", folder, i+1, all[0], bindingName, folderRemedy)
 		case errors.As(err, &syntax), errors.As(err, &kind):
 			v.loss = fmt.Errorf("store: %s of %s is damaged, so it is not known whether the folder is of this store and from the same time (%s)", bindingName, folder, lossRemedy)
 			b = binding{}
 		case err != nil:
 			return v, fmt.Errorf("store: read %s of %s: %w (%s)", bindingName, folder, cause(err), remedy(err, "run as the user who made it"))
 		case b.Store != m.ID:
-			return v, fmt.Errorf("store: %s belongs to another store than %s (%s)", folder, all[0], folderRemedy)
+			return v, wrongName("store: %s belongs to another store than %s (%s)", folder, all[0], folderRemedy)
 		case b.Folder != i+1:
-			return v, fmt.Errorf("store: %s is folder %d of the store, not %d (name the folders in their order: --dir a,b)", folder, b.Folder, i+1)
+			return v, wrongName("store: %s is folder %d of the store, not %d (name the folders in their order: --dir a,b)", folder, b.Folder, i+1)
 		}
 		v.all, v.epoch = append(v.all, b), max(v.epoch, b.Epoch)
 	}

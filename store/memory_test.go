@@ -52,10 +52,10 @@ func TestMemoryIsCacheIndexAndABoundedRest(t *testing.T) {
 	}
 	before := residentBytes(t)
 	g := newRig(t, "disk", Options{CacheBytes: cache, Log: silent})
-	newChain(g, kv.OpPut, keys, 256, valueBytes).run(t, g.l, n)
+	newChain(g, operation{op: kv.OpPut, value: valueBytes}, keys, 256).run(t, g.l, n)
 	check := func(when string) {
 		t.Helper()
-		newChain(g, kv.OpGet, keys, 64, valueBytes).run(t, g.l, min(n, 200_000)) // fills the cache
+		newChain(g, operation{op: kv.OpGet, value: valueBytes}, keys, 64).run(t, g.l, min(n, 200_000)) // fills the cache
 		s := g.stats()
 		used := residentBytes(t) - before
 		more := used - cache - int64(s.IndexBytes)

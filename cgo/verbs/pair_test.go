@@ -24,10 +24,21 @@ import (
 // patience is for machines under emulation, with other work besides.
 const patience = 30 * time.Second
 
+// linkEnv is the variable with a link, for which a process uses the model even where there is a device.
+const linkEnv = "KVWIRE_TEST_LINK"
+
 // TestMain uses the model where the kernel has no device, and need not have one.
 func TestMain(m *testing.M) {
-	if !testenv.Required("rdma") && probe.RDMA(probe.Local()).State != probe.Available {
-		if err := UseModel(model.Default); err != nil {
+	text := os.Getenv(linkEnv)
+	if text != "" || !testenv.Required("rdma") && probe.RDMA(probe.Local()).State != probe.Available {
+		link, err := model.Default, error(nil)
+		if text != "" {
+			link, err = model.Parse(text)
+		}
+		if err == nil {
+			err = UseModel(link)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -68,8 +79,13 @@ type end struct {
 
 const queueLen = 16
 
-// newEnd makes an end whose memory the peer of its queue pair may write.
 func newEnd(t testing.TB, d *Device, through Access) *end {
+	t.Helper()
+	return newEndOf(t, d, through, 64<<10, queueLen)
+}
+
+// newEndOf makes an end whose memory the peer of its queue pair may write, with queues for so many work requests.
+func newEndOf(t testing.TB, d *Device, through Access, memBytes, queueLen int) *end {
 	t.Helper()
 	e := &end{t: t, dev: d}
 	check := func(err error) {
@@ -85,7 +101,7 @@ func newEnd(t testing.TB, d *Device, through Access) *end {
 	e.batch, err = NewBatch(&e.calls)
 	check(err)
 	t.Cleanup(func() { e.must(e.batch.Close()) })
-	mem, err := arena.NewShared(64 << 10)
+	mem, err := arena.NewShared(memBytes)
 	check(err)
 	t.Cleanup(func() { e.must(mem.Close()) })
 	e.mem = mem.Bytes()
@@ -123,8 +139,14 @@ func pairThrough(t testing.TB, through Access) (a, b *end) {
 	return a, b
 }
 
-// connect connects two ends on port 1, by its first IPv4 GID.
 func connect(t testing.TB, a, b *end) {
+	t.Helper()
+	connectTo(t, a, b.qp.Num)
+	connectTo(t, b, a.qp.Num)
+}
+
+// connectTo connects an end on port 1, by its first IPv4 GID.
+func connectTo(t testing.TB, a *end, peer uint32) {
 	t.Helper()
 	port, err := a.dev.Port(1)
 	if err != nil {
@@ -141,11 +163,8 @@ func connect(t testing.TB, a, b *end) {
 	if index < 0 {
 		t.Skip("port 1 has no IPv4 GID")
 	}
-	for _, way := range [][2]*end{{a, b}, {b, a}} {
-		err := way[0].qp.Connect(Peer{QP: way[1].qp.Num, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, Initiates: 4, Responds: 4, Port: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := a.qp.Connect(Peer{QP: peer, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, Initiates: 4, Responds: 4, Port: 1}); err != nil {
+		t.Fatal(err)
 	}
 }
 

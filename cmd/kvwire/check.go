@@ -40,5 +40,5 @@ func inspectFolder(name, help string, args []string) (all []store.Inspected, asJ
 	p := report.NewStoreProgress("reading")
 	all, err = store.Inspect(set.Arg(0), p.Show)
 	p.Clear()
-	return all, asJSON, err
+	return all, asJSON, exit.Named(err)
 }

@@ -72,8 +72,14 @@ func (f *factors) parse(args []string, rest func(args []string) error) error {
 	if err := parseFlags(f.set, args); err != nil {
 		return err
 	}
-	if dir := f.set.Lookup("dir"); dir != nil && dir.Changed && strings.TrimSpace(f.Store.Dir) == "" { // for example an unset variable of a shell
-		return exit.Usagef("--dir is empty: name a folder, or leave --dir out (see %s --help)", f.set.Name())
+	var empty string // for example an unset variable of a shell
+	f.set.Visit(func(g *pflag.Flag) {
+		if g.Value.Type() == "string" && (g.DefValue == "" || strings.HasSuffix(g.Name, "dir")) && strings.TrimSpace(g.Value.String()) == "" {
+			empty = g.Name
+		}
+	})
+	if empty != "" {
+		return exit.Usagef("--%s is empty: give it a value, or leave --%[1]s out (see %s --help)", empty, f.set.Name())
 	}
 	f.log = f.logging.New(os.Stderr)
 	if rest != nil {

@@ -82,7 +82,7 @@ func TestExitCodesAreAsTheyWere(t *testing.T) {
 	t.Parallel()
 	testenv.Golden(t, "exitcodes.txt", fmt.Sprintf("ok %d\nfailed %d\nusage %d\nmissing %d\nwrong data %d\nmissed %d\ninterrupted %d\n",
 		exit.OK, exit.Failed, exit.Usage, exit.Missing, exit.Wrong, exit.Missed, exit.Interrupted))
-	for line, want := range map[string]int{"version": exit.OK, "--help": exit.OK, "": exit.Usage, "nonsense": exit.Usage, "bench --nonsense": exit.Usage, "check /nowhere": exit.Failed,
+	for line, want := range map[string]int{"version": exit.OK, "--help": exit.OK, "": exit.Usage, "nonsense": exit.Usage, "bench --nonsense": exit.Usage, "check /nowhere": exit.Usage,
 		"bench --target 127.0.0.1:1 --duration 1s": exit.Failed} {
 		if _, code := printed(t, strings.Fields(line)...); code != want {
 			t.Errorf("kvwire %s: exit code %d, and not %d", line, code, want)

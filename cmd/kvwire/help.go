@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -50,6 +51,11 @@ func parseFlags(set *pflag.FlagSet, args []string) error {
 	if all, err := set.GetBool(factor.HelpAll); err == nil && all {
 		printUsage(set, true)
 		return pflag.ErrHelp
+	}
+	for i, arg := range set.Args() {
+		if strings.TrimSpace(arg) == "" { // for example an unset variable of a shell
+			return exit.Usagef("argument %d is empty (see %s --help)", i+1, set.Name())
+		}
 	}
 	return nil
 }

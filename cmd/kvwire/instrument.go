@@ -65,7 +65,7 @@ func instrumentCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	scratch, err := os.MkdirTemp("", server.TemporaryPrefix)
 	if err != nil {

@@ -26,5 +26,5 @@ func manCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return manual.Write(set.Arg(0), all, version)
+	return exit.Named(manual.Write(set.Arg(0), all, version))
 }

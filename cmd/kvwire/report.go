@@ -41,11 +41,11 @@ func reportCommand(_ context.Context, args []string) error {
 		fmt.Fprintf(os.Stderr, "kvwire: %s: %s\n", dir, line)
 	}
 	if err != nil {
-		return err
+		return exit.Named(err)
 	}
 	r, err := results.OpenReport(dir, program().Reader(), publish)
 	if err != nil {
-		return err
+		return exit.Named(err)
 	}
 	if err := r.WriteReport(); err != nil {
 		return err

@@ -5,14 +5,16 @@ package exit
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
+	"syscall"
 )
 
 // Exit codes.
 const (
 	OK      = 0
 	Failed  = 1
-	Usage   = 2
+	Usage   = 2 // a flag, an argument, or a file or folder that it names
 	Missing = 3 // a required transport does not work here
 	Wrong   = 4 // a value that was read is not the one that was written
 	Missed  = 6 // an experiment missed a threshold of its own, or (verify-claims --strict) disagrees with a claim
@@ -41,6 +43,23 @@ func With(code int, err error) error {
 
 // Usagef is fmt.Errorf with the exit code Usage.
 func Usagef(format string, args ...any) error { return With(Usage, fmt.Errorf(format, args...)) }
+
+// badName are the reasons why a file or folder is not what a user named.
+var badName = []error{fs.ErrNotExist, fs.ErrInvalid, fs.ErrExist, syscall.EACCES, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.ENXIO}
+
+// Named gives err, from opening or making a file or folder that the user named, the exit code Usage if the name is the cause: nothing is there, or something
+// of another kind, or this user may not open it. It returns other errors, and those that have a code, as they are.
+func Named(err error) error {
+	if e := new(Error); err == nil || errors.As(err, &e) {
+		return err
+	}
+	for _, cause := range badName {
+		if errors.Is(err, cause) {
+			return With(Usage, err)
+		}
+	}
+	return err
+}
 
 // Code is the exit code of a command that ends with err: Failed where err has no code of its own.
 func Code(err error) int {

@@ -81,7 +81,7 @@ var imports = []row{
 
 	{name: "bench", imports: "kv loop transport", internal: "arena cgroup names quote textfile", rule: "it loads any kv.Handler or transport.Conn"},
 	{name: "bench/units", imports: "kv lab/stats loop", internal: "ring sys"},
-	{name: "factor", imports: "bench kv loop rdma store tcp transport/socket uring", internal: "names quote ring",
+	{name: "factor", imports: "bench kv loop rdma store tcp transport/datagram transport/socket udp uring", internal: "names quote ring",
 		rule: "it imports the packages whose options its values are, and report takes its columns from it"},
 	{name: "internal/manual", imports: "factor"},
 	{name: "report/chart"},
@@ -89,7 +89,7 @@ var imports = []row{
 		rule: "it has rows and pages, and does not measure"},
 
 	{name: "server", imports: "bench factor kv loop store transport", internal: "exit quote", rule: "its network is a transport.Transport (server/serve has them all)"},
-	{name: "server/serve", imports: "factor inproc kv loop rdma rdma/device report server store tcp transport transport/access transport/socket uring",
+	{name: "server/serve", imports: "factor inproc kv loop rdma rdma/device report server store tcp transport transport/access transport/socket udp uring",
 		internal: "exit plural probe"},
 
 	{name: "lab", imports: "bench lab/experiment lab/stats report", internal: "exit plural quote terminal",

@@ -4,6 +4,7 @@ package logging
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -51,7 +52,12 @@ type levelFlag slog.Level
 var _ pflag.Value = (*levelFlag)(nil)
 
 // Set implements pflag.Value.
-func (l *levelFlag) Set(s string) error { return (*slog.Level)(l).UnmarshalText([]byte(s)) }
+func (l *levelFlag) Set(s string) error {
+	if err := (*slog.Level)(l).UnmarshalText([]byte(s)); err != nil {
+		return fmt.Errorf("%q is unknown (debug, info, warn or error)", s)
+	}
+	return nil
+}
 
 // String implements pflag.Value.
 func (l *levelFlag) String() string { return strings.ToLower(slog.Level(*l).String()) }

@@ -164,7 +164,7 @@ func Pages(all []Command, version string) map[string]string {
 // Write writes the pages into dir, which it makes.
 func Write(dir string, all []Command, version string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return fmt.Errorf("folder for the manual pages: %w (name another one)", err)
 	}
 	for name, text := range Pages(all, version) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {

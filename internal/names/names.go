@@ -16,14 +16,14 @@ func Parse[T ~uint8](s string, all []string) (T, error) {
 	return 0, fmt.Errorf("%q is unknown (%s or %s)", s, strings.Join(all[:last], ", "), all[last])
 }
 
-// Nearest is the name with the fewest edits from s, or "" if all have more than a third of its length. Of equal ones it is the first in the alphabet.
+// Nearest is the name with the fewest edits from s, or "" if all need more than a third of its length, and more than one edit. Of equal ones it is the first in the alphabet.
 func Nearest(s string, all []string) string {
 	s = strings.ToLower(strings.ReplaceAll(strings.TrimLeft(s, "-"), "_", "-"))
 	if len(s) > 64 {
 		return ""
 	}
 	all = slices.Sorted(slices.Values(all))
-	best, least := "", max(2, len(s)/3)+1
+	best, least := "", max(1, len(s)/3)+1
 	for _, n := range all {
 		if d := distance(s, n); d < least && d < len(n) {
 			best, least = n, d
@@ -32,22 +32,24 @@ func Nearest(s string, all []string) string {
 	return best
 }
 
-// distance is the number of single-byte edits from a to b (Levenshtein 1965).
+// distance is the number of single-byte edits and exchanges of neighbours from a to b (optimal string alignment: Damerau 1964, each byte edited once at most).
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
+	older, old, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		older, old, row = old, row, older
 		row[0] = i + 1
 		for j := range len(b) {
 			cost := 1
 			if a[i] == b[j] {
 				cost = 0
 			}
-			next := min(diagonal+cost, row[j]+1, row[j+1]+1)
-			diagonal, row[j+1] = row[j+1], next
+			row[j+1] = min(old[j]+cost, old[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]

@@ -16,18 +16,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// kindError is the reason why what a user named is not read as a file. errors.Is finds fs.ErrInvalid.
+type kindError struct{ kind string }
+
+func (e *kindError) Error() string { return "it is " + e.kind + ", not a file" }
+
+// Is is for errors.Is.
+func (e *kindError) Is(target error) bool { return target == fs.ErrInvalid }
+
 // Open opens a regular file for reading. For a folder, a pipe, a socket or a device it returns an error at once, without waiting. The caller closes the file.
 func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // with this flag a pipe without a writer opens, too
 	if errors.Is(err, unix.ENXIO) {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("it is a socket or a device, not a file")}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: &kindError{"a socket or a device"}}
 	}
 	if err != nil {
 		return nil, err
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, not a file", KindOf(st))}
+		err = &fs.PathError{Op: "open", Path: path, Err: &kindError{KindOf(st)}}
 	}
 	if err != nil {
 		_ = f.Close()

@@ -2,6 +2,7 @@ package cell
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -15,15 +16,18 @@ type commands[C any] struct {
 	over chan error // the end of the input, with its error
 }
 
+// errInputEnded is the cause for which the context of startCommands ends with the input.
+var errInputEnded = errors.New("the standard input, where kvwire run writes its commands, ended before the first of them")
+
 // startCommands reads commands in the background, by read, until the input or ctx ends. The context that it returns ends with the input.
 func startCommands[C any](ctx context.Context, in io.Reader, read func(context.Context, io.Reader, chan<- C) error) (*commands[C], context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	c := &commands[C]{make(chan C), make(chan error, 1)}
 	go func() { // it ends with its input, or with the process
 		c.over <- read(ctx, in, c.of)
-		cancel()
+		cancel(errInputEnded)
 	}()
-	return c, ctx, cancel
+	return c, ctx, func() { cancel(nil) }
 }
 
 // serve calls do for each command, until it returns an error or more=false, or ctx ends.

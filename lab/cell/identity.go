@@ -2,6 +2,7 @@ package cell
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
@@ -40,13 +41,14 @@ func (f *Settings) ReadIdentity() (err error) {
 	}
 	var list *access.List
 	if a.file != "" {
-		list, err = access.ReadFile(a.file)
+		if list, err = access.ReadFile(a.file); err != nil {
+			err = fmt.Errorf("--auth-file: %w", err)
+		}
 	} else if f.Identity.Who == nil && f.Target != "" && !f.Redis {
 		list, err = access.OfRun()
-		err = exit.With(exit.Usage, err)
 	}
 	if err != nil || list == nil {
-		return err
+		return exit.With(exit.Usage, err)
 	}
 	who, err := list.Entry(a.name)
 	if err != nil {
@@ -68,7 +70,9 @@ func (f *Settings) readSigners() (err error) {
 		return exit.Usagef("--tls-ca is for TLS: leave --tls %s out", f.TCP.TLS)
 	case a.ca != "":
 		f.TCP.TLS = factor.On
-		f.Identity.TLS, err = access.ClientTLSFile(a.ca, a.tlsName)
+		if f.Identity.TLS, err = access.ClientTLSFile(a.ca, a.tlsName); err != nil {
+			err = exit.Usagef("--tls-ca: %w", err)
+		}
 		return err
 	case f.TCP.TLS != factor.On || f.Target == "":
 		return nil

@@ -136,6 +136,9 @@ func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
 			return spec, err
 		}
 	}
+	if err := factor.All.CheckWords(&f.Values); err != nil {
+		return spec, exit.With(exit.Usage, err)
+	}
 	switch {
 	case f.Target == "" && f.Store.Dir == "":
 		return spec, exit.Usagef("load needs a store: --dir, or --target")
@@ -273,6 +276,9 @@ func (f *Settings) Spec() (s bench.Spec, err error) {
 	}
 	if err := factor.All.CheckGiven(&f.Values, f.Given, factor.Any(factor.Load|factor.Bench)); err != nil {
 		return s, exit.With(exit.Usage, err)
+	}
+	if _, err := bench.ParseMix(l.Mix); err != nil {
+		return s, exit.Usagef("--%w", err)
 	}
 	if err := s.Check(); err != nil {
 		return s, exit.With(exit.Usage, err)

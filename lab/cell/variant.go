@@ -35,7 +35,9 @@ func ServeVariant(ctx context.Context, f *Settings, spec bench.Spec, in io.Reade
 	v := &variant{s: s, spec: spec, out: json.NewEncoder(out)}
 	commands, ctx, cancel := startCommands(ctx, in, fleet.ReadLines[fleet.VariantCommand])
 	defer cancel()
-	if err = v.open(ctx); err == nil {
+	if err = v.open(ctx); errors.Is(err, context.Canceled) && context.Cause(ctx) == errInputEnded {
+		err = errInputEnded
+	} else if err == nil {
 		err = commands.serve(ctx, func(c fleet.VariantCommand) (more bool, err error) { return v.do(ctx, c) })
 	}
 	v.close()

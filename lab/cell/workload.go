@@ -71,7 +71,7 @@ func (f *Settings) setSizes() error {
 func (f *Settings) readWorkload() error {
 	w, err := bench.ReadWorkload(f.Program.Inputs.Path(f.Load.Workload))
 	if err != nil {
-		return exit.Usagef("%v", err)
+		return exit.Usagef("--workload: %w", err)
 	}
 	if f.Workload = w.Name; w.Note != "" {
 		f.Warning = fmt.Sprintf("workload %s: %s", f.Load.Workload, w.Note)
@@ -134,7 +134,7 @@ func (f *Settings) readTrace() error {
 	}
 	t, err := f.openTrace()
 	if err != nil {
-		return exit.Usagef("%v", err)
+		return exit.With(exit.Usage, err)
 	}
 	least, most := t.ValueBytes()
 	switch {
@@ -192,13 +192,13 @@ type traceFile struct {
 func (f *Settings) traceFile() (t traceFile, err error) {
 	o := &t.options
 	if o.Unit, err = bench.ParseTimeUnit(f.Load.TraceUnit); err != nil {
-		return t, fmt.Errorf("--trace-unit: %w", err)
+		return t, fmt.Errorf("--%w", err)
 	}
 	if o.Format, err = bench.ParseTraceFormat(f.Load.TraceFormat); err != nil {
-		return t, fmt.Errorf("--trace-format: %w", err)
+		return t, fmt.Errorf("--%w", err)
 	}
 	if o.TTL, err = bench.ParseTraceTTL(f.Load.TraceTTL); err != nil {
-		return t, fmt.Errorf("--trace-ttl: %w", err)
+		return t, fmt.Errorf("--%w", err)
 	}
 	t.path = f.Program.Inputs.Path(f.Load.Trace)
 	return t, nil
@@ -214,7 +214,7 @@ func (f *Settings) openTrace() (*bench.Trace, error) {
 	}
 	t, err := bench.ReadTrace(f.Program.context(), this.path, this.options)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--trace: %w", err)
 	}
 	if f.Program.traces == nil {
 		f.Program.traces = map[traceFile]*bench.Trace{}

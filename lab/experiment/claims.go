@@ -239,7 +239,7 @@ func (c *claims) where(p pair) (all []Values, err error) {
 		return nil, err
 	}
 	for _, q := range pairs {
-		a, err := c.axis(q)
+		a, err := c.axis(q, "cells")
 		if err != nil {
 			return nil, err
 		}

@@ -30,8 +30,29 @@ type Experiment struct {
 	Stages     *Stages // cells that have whole runs of their own, to see where a request's time goes; nil: none
 	Cells      []Cell  // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
 
+	keys        []key    // that set flags of cells
 	variants    []string // flags that belong to what is compared: Compare, and those that only some of its values have
 	onlyPrimary bool
+}
+
+// key is a key of the file that sets a flag of the cells from one index up to another one.
+type key struct {
+	name     string
+	from, to int
+	place    Error // of the key, without a message
+}
+
+// Unused returns an error for the first key whose flag none of its cells has, once the caller has removed the flags without effect: reduced are the cells
+// of the file, in its order, without them. where describes the cells to which a flag applies.
+func (x *Experiment) Unused(reduced []Cell, where func(flag string) string) error {
+	for _, k := range x.keys {
+		if !slices.ContainsFunc(reduced[k.from:k.to], func(c Cell) bool { _, has := c.Get(k.name); return has }) {
+			e := k.place
+			e.Message = k.name + " applies to no cell of this key: it needs " + where(k.name) + " (leave it out)"
+			return &e
+		}
+	}
+	return nil
 }
 
 // Cell is the flags of one run: transport first, then in the order of the file.

@@ -189,7 +189,7 @@ func TestMistakeIsShownWithItsPlace(t *testing.T) {
 		{"syntax", "conns: [1\nmix: get\n", `x.yaml:`},
 		{"anchor", "conns: &a 1\ndepth: *a\n", `conns must be a value or a list of values, not an anchor or alias`},
 		{"name", "name: Über\nconns: 1\n", `x.yaml:1:7: name "Über" must be`},
-		{"override of a flag that is none", "transport: tcp\noverrides:\n  tcp: {con: 1}\n", `x.yaml:3:9: "con" is not a flag; do you mean "conns"?`},
+		{"override of a flag that is none", "transport: tcp\noverrides:\n  tcp: {conn: 1}\n", `x.yaml:3:9: "conn" is not a flag; do you mean "conns"?`},
 		{"override of another transport", "transport: [tcp, uring]\noverrides: {rdma: {conns: 1}}\n", `x.yaml:2:13: overrides for "rdma", which is not a transport of this file (tcp, uring)`},
 		{"override without transports", "conns: 1\noverrides: {rdma: {conns: 1}}\n", `(it sets none)`},
 		{"override of the transport", "transport: tcp\noverrides: {tcp: {transport: rdma}}\n", `x.yaml:2:19: a transport's section cannot set the transport`},
@@ -369,6 +369,41 @@ func TestBuiltInExperimentsAreThoseOfTheCheckout(t *testing.T) {
 			if string(got) != string(text) || errors.Is(err, os.ErrNotExist) != errors.Is(errHere, os.ErrNotExist) {
 				t.Errorf("%s: %d bytes and %v, want %d and %v", f, len(got), err, len(text), errHere)
 			}
+		}
+	}
+}
+
+// A key that no cell has, once flags without effect are removed, is found at its line. One that another cell has is not.
+func TestKeysThatApplyToNoCell(t *testing.T) {
+	without := func(name string, of ...string) func(c Cell) Cell { // flags that apply to some transports only
+		return func(c Cell) Cell {
+			transport, _ := c.Get("transport")
+			return slices.DeleteFunc(slices.Clone(c), func(f Flag) bool { return f.Name == name && !slices.Contains(of, transport) })
+		}
+	}
+	for _, c := range []struct {
+		text, want string
+		reduce     func(c Cell) Cell
+	}{
+		{"transport: tcp\nrdma-verb: send\n", "x.yaml:2:1: rdma-verb applies to no cell of this key: it needs a reason (leave it out)", without("rdma-verb", "rdma")},
+		{"transport: [tcp, rdma]\nrdma-verb: [send, write]\n", "", without("rdma-verb", "rdma")},
+		{"transport: [tcp, rdma]\noverrides:\n  tcp: {rdma-verb: send}\n  rdma: {rdma-verb: write}\n", "x.yaml:3:9: rdma-verb applies to no cell", without("rdma-verb", "rdma")},
+		{"depth: [1, 2]\nwait: spin\n", "", without("depth", "")},
+	} {
+		x, err := Read("x.yaml", []byte(c.text), testFlags())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []Cell
+		for _, one := range x.Cells {
+			all = append(all, c.reduce(one))
+		}
+		got := ""
+		if err := x.Unused(all, func(string) string { return "a reason" }); err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", c.text, got, c.want)
 		}
 	}
 }

@@ -14,8 +14,9 @@ var (
 	sections = map[string]string{"metrics": "primary", "metric": "thresholds", "least": "thresholds", "most": "thresholds", "one-in": "stages"}
 )
 
-// unknown returns the text of an error about a key that is no flag. It names the place of a key that belongs elsewhere, or the flag with the nearest name.
-func (r *reader) unknown(key string) string {
+// unknown returns the text of an error about a key in a section, "" for the top level, that is no flag. It names the place of a key that belongs elsewhere, or the
+// nearest name of those that the section may have.
+func (r *reader) unknown(key, in string) string {
 	switch section := sections[key]; {
 	case key == "":
 		return "a key is empty"
@@ -24,7 +25,15 @@ func (r *reader) unknown(key string) string {
 	case section != "":
 		return fmt.Sprintf("%q is in the wrong place: move it below %q", key, section)
 	}
-	all := slices.Clone(topKeys)
+	var all []string
+	if in == "" {
+		all = slices.Clone(topKeys)
+	}
+	for n, section := range sections {
+		if section == in {
+			all = append(all, n)
+		}
+	}
 	for n := range r.flags {
 		all = append(all, n)
 	}

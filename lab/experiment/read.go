@@ -130,7 +130,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			var known bool
 			if known, err = r.settings(p, x); !known {
 				var a axis
-				a, err = r.axis(p)
+				a, err = r.axis(p, "")
 				axes = append(axes, a)
 			}
 		}
@@ -196,7 +196,7 @@ func (r *reader) stages(p *pair, x *Experiment) error {
 			}
 			continue
 		}
-		a, err := r.axis(q)
+		a, err := r.axis(q, "stages")
 		if err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func (r *reader) thresholds(p *pair, x *Experiment) error {
 				}
 				continue
 			}
-			a, err := r.axis(q)
+			a, err := r.axis(q, "thresholds")
 			if err != nil {
 				return err
 			}
@@ -299,7 +299,7 @@ func (r *reader) primary(p *pair, axes []axis, x *Experiment) error {
 			x.Primary.Metrics = m.values
 			continue
 		}
-		a, err := r.axis(q)
+		a, err := r.axis(q, "primary")
 		if err != nil {
 			return err
 		}
@@ -386,7 +386,7 @@ func (r *reader) parse(data []byte) (root []pair, err error) {
 		}
 	}
 	if body == nil {
-		return nil, &Error{File: r.file, Line: 1, Column: 1, Message: "the file is empty"}
+		return nil, &Error{File: r.file, Line: 1, Column: 1, Message: "the file is empty (docs/experiments.md has its keys)"}
 	}
 	return r.mapping(body, "the file")
 }
@@ -465,11 +465,11 @@ func (r *reader) values(p pair) (axis, error) {
 	return a, nil
 }
 
-// axis reads a flag that exists, with values that it accepts.
-func (r *reader) axis(p pair) (axis, error) {
+// axis reads a flag that exists, with values that it accepts. section is where the key stands; "": at the top level.
+func (r *reader) axis(p pair, section string) (axis, error) {
 	rule, known := r.flags[p.key]
 	if !known {
-		return axis{}, r.errorAt(p.at, "%s", r.unknown(p.key))
+		return axis{}, r.errorAt(p.at, "%s", r.unknown(p.key, section))
 	}
 	a, err := r.values(p)
 	if err != nil {
@@ -479,7 +479,7 @@ func (r *reader) axis(p pair) (axis, error) {
 	for i, v := range a.values {
 		normal, err := rule.Parse(v)
 		if err != nil {
-			return a, r.errorAt(a.places[i], "%s: %s", p.key, oneLine(err.Error()))
+			return a, r.errorAt(a.places[i], "%s", ofKey(p.key, oneLine(err.Error())))
 		}
 		if first, twice := spelled[normal]; twice {
 			return a, r.errorAt(a.places[i], "%s has %q and %q, which are the same: leave one of them", p.key, first, v)
@@ -487,6 +487,14 @@ func (r *reader) axis(p pair) (axis, error) {
 		spelled[normal] = v
 	}
 	return a, nil
+}
+
+// ofKey returns an error's text with the key in front of it, once: a text that begins with the key's flag has it already.
+func ofKey(key, text string) string {
+	if rest := strings.TrimPrefix(text, "--"); strings.HasPrefix(rest, key+" ") {
+		return rest
+	}
+	return key + ": " + text
 }
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
@@ -528,7 +536,7 @@ func (r *reader) overrides(p *pair, axes []axis) (map[string][]axis, error) {
 			if p.key == transportFlag {
 				return nil, r.errorAt(p.at, "a transport's section cannot set the transport")
 			}
-			a, err := r.axis(p)
+			a, err := r.axis(p, "overrides")
 			if err != nil {
 				return nil, err
 			}
@@ -581,7 +589,17 @@ func (r *reader) unfold(x *Experiment, axes []axis, overrides map[string][]axis)
 		total += cells
 	}
 	x.Cells = make([]Cell, 0, total)
+	keys := map[*token.Token]int{}
 	for _, g := range groups {
+		from := len(x.Cells)
+		for _, a := range g {
+			k, known := keys[a.at]
+			if !known {
+				k, keys[a.at] = len(x.keys), len(x.keys)
+				x.keys = append(x.keys, key{name: a.name, from: from, place: *r.errorAt(a.at, "")})
+			}
+			x.keys[k].to = from + count(g)
+		}
 		for i := range count(g) {
 			c := make(Cell, len(g))
 			for k := len(g) - 1; k >= 0; k-- {

@@ -68,6 +68,9 @@ func TestMeasuringOutOfBoundsIsShownWithItsPlace(t *testing.T) {
 		"interaction: [wait, transport]":      `x.yaml:1:15: interaction: "wait" is not one of the flags that sweep (transport, depth, mix`,
 		"interaction: [rdma-verb, transport]": `rdma-verb belongs to some values of transport only`,
 		"interactions: [depth, transport]":    `do you mean "interaction"?`,
+		"title: a depth":                      `"title" is not a flag that an experiment can set`,
+		"stages: {one-im: 16}":                `do you mean "one-in"?`,
+		"stages: {tiem: 16}":                  `"tiem" is not a flag that an experiment can set`,
 		"generation: 5":                       `do you mean "generations"?`,
 	} {
 		_, err := Read("x.yaml", []byte(text+"\ntransport: [tcp, rdma]\ndepth: [1, 2]\nmix: [get, put]\noverrides: {rdma: {rdma-verb: [send, write]}}\n"), testFlags())

@@ -183,10 +183,10 @@ func (r *Folder) differs(s experiment.Shown, flag string) bool {
 
 // label names a cell of a comparison by the values in which it differs from the others; a single cell by its swept flags.
 func (r *Folder) label(c *experiment.Claim, s experiment.Shown, cell int) string {
-	return lab.Mark(r.values(c, s, cell), r.Experiment.Cells[cell])
+	return lab.WithDevice(r.values(c, s, cell), r.Experiment.Cells[cell])
 }
 
-// values is label without the mark of a model.
+// values is label without the device.
 func (r *Folder) values(c *experiment.Claim, s experiment.Shown, cell int) string {
 	if c.Along != "" {
 		v, _ := r.Experiment.Cells[cell].Get(c.Along)

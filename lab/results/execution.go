@@ -108,7 +108,7 @@ func (e *Execution) makeFolder() (err error) {
 		return err
 	}
 	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	if _, err := os.Stat(filepath.Join(e.Dir, lab.RowsFile)); err == nil {
 		return hasResults(e.Dir)

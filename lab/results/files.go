@@ -85,6 +85,9 @@ const namedMax = 5
 // Damage describes, a line each, how the files that a report is computed from differ from MANIFEST.sha256 and runs.json. A folder with a plan and
 // without rows is an error.
 func Damage(dir string) (lines []string, err error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
 	missing, changed, err := report.CheckInputs(dir)
 	if err != nil {
 		return nil, err

@@ -54,8 +54,26 @@ func New(dir string, x *experiment.Experiment, plan lab.Plan, reader Reader) *Fo
 	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, Again: map[string]bool{}, reader: reader}
 }
 
+// checkFolder returns an error if dir is not the name of a folder.
+func checkFolder(dir string) error {
+	const remedy = "name a folder that kvwire run has made, or kvwire bench --output-dir"
+	switch st, err := os.Stat(dir); {
+	case err == nil && st.IsDir():
+		return nil
+	case err == nil:
+		return exit.Usagef("%s is not a folder (%s)", dir, remedy)
+	case errors.Is(err, fs.ErrNotExist):
+		return exit.Usagef("there is no folder %s (%s)", dir, remedy)
+	default:
+		return exit.Usagef("%w (%s)", err, remedy)
+	}
+}
+
 // Open reads a folder that kvwire run has made.
 func Open(dir string, reader Reader) (*Folder, error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
 		return nil, exit.Usagef("%v (name a folder that kvwire run has made)", err)
 	}
@@ -76,6 +94,9 @@ var timeOfID = regexp.MustCompile(`-[0-9]{8}-[0-9]{6}(-[0-9]+)?$`)
 // ReadExperiment reads the experiment of a folder of results from the files in it only, so the folder may be moved and renamed. From
 // then on its inputs are the copies in the folder.
 func ReadExperiment(dir string, reader Reader) (*experiment.Experiment, error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
 	p, err := lab.ReadPlan(dir)
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (r *Folder) rungKey(c experiment.Cell) (k rungKey) {
 			rest = append(rest, f.Name+"="+f.Value)
 		}
 	}
-	k.network, k.rest = lab.Mark(strings.Join(network, " "), c), strings.Join(rest, " ")
+	k.network, k.rest = lab.WithDevice(strings.Join(network, " "), c), strings.Join(rest, " ")
 	return k
 }
 

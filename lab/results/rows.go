@@ -120,7 +120,7 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 		}
 		label := cmp.Or(strings.Join(words, " "), value(i, "transport"))
 		if rows[i].Modelled() {
-			label += " " + report.ModelMark
+			label += " " + report.ModelSuffix
 		}
 		if of[label] == nil {
 			labels = append(labels, label)
@@ -141,17 +141,17 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 // ReadyForRow makes a folder for results without a plan, and returns an error if AppendRow cannot add a row there.
 func ReadyForRow(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
 		return exit.Usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
 	}
 	if _, err := report.ReadRows(filepath.Join(dir, lab.RowsFile)); err != nil {
-		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
+		return exit.Named(fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err))
 	}
 	f, err := os.CreateTemp(dir, ".kvwire-")
 	if err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		return exit.Named(fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err))
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }

@@ -37,11 +37,12 @@ func (p *Program) read(arg string, device lab.Device) (*experiment.Experiment, e
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
 	}
-	return p.readFile(path, "", device)
+	return p.readFile(path, "", device, len(device) == 0) // which may leave keys of the file without effect
 }
 
-// readFile is read for a file. name is the experiment's name if the text has none.
-func (p *Program) readFile(path, name string, device lab.Device) (*experiment.Experiment, error) {
+// readFile is read for a file. name is the experiment's name if the text has none. strict: a key that applies to none of its cells is an error. A copy in a folder of
+// results may have such keys, if an older version made it.
+func (p *Program) readFile(path, name string, device lab.Device, strict bool) (*experiment.Experiment, error) {
 	x, err := experiment.LoadAs(path, name, p.ExperimentFlags())
 	if err == nil {
 		err = device.Replace(x)
@@ -49,10 +50,18 @@ func (p *Program) readFile(path, name string, device lab.Device) (*experiment.Ex
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
 	}
+	all := make([]experiment.Cell, len(x.Cells))
+	for i, c := range x.Cells {
+		all[i] = cell.Applicable(c)
+	}
+	if strict {
+		if err := x.Unused(all, func(flag string) string { return factor.All.Find(flag).WhereSwept() }); err != nil {
+			return nil, exit.With(exit.Usage, err)
+		}
+	}
 	var cells []experiment.Cell
 	seen := map[string]bool{} // cells that differ only in what does not apply to them are one cell
-	for _, c := range x.Cells {
-		c = cell.Applicable(c)
+	for _, c := range all {
 		if _, _, err := p.Cell(c); err != nil {
 			return nil, exit.Usagef("%s: %v, in the cell %s", path, err, c)
 		}
@@ -74,7 +83,7 @@ func (p *Program) Reader() results.Reader {
 		Flags: p.ExperimentFlags(),
 		Experiment: func(path, name string, device lab.Device, copies lab.Inputs) (*experiment.Experiment, error) {
 			p.Inputs = copies
-			return p.readFile(path, name, device)
+			return p.readFile(path, name, device, false)
 		},
 		Factors: func(c experiment.Cell) (*report.Row, error) {
 			f, _, err := p.Cell(c)
@@ -104,8 +113,8 @@ func (p *Program) OthersEnvironment(links ...string) report.Env {
 	return env
 }
 
-// links are the links of the modelled RDMA devices of an experiment, with all parameters.
-func (p *Program) links(x *experiment.Experiment) (all []string) {
+// modelledLinks are those of the modelled RDMA devices of an experiment, with all parameters.
+func (p *Program) modelledLinks(x *experiment.Experiment) (all []string) {
 	for _, c := range x.Cells {
 		if !lab.Modelled(c) {
 			continue

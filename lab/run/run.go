@@ -142,7 +142,7 @@ func (p *Program) Run(ctx context.Context, o *Options, out io.Writer) error {
 func (p *Program) execute(ctx context.Context, x *experiment.Experiment, o *Options, settings lab.Settings, claims int, out io.Writer) error {
 	exec := p.NewExec(x, o.ServerAt)
 	exec.Launchers = o.Launch
-	program := results.Program{GitRev: p.Version, Env: p.OthersEnvironment(p.links(x)...), Check: func() error { return p.checkRequired(x, &exec.Launchers) }, Failed: failed,
+	program := results.Program{GitRev: p.Version, Env: p.OthersEnvironment(p.modelledLinks(x)...), Check: func() error { return p.checkRequired(x, &exec.Launchers) }, Failed: failed,
 		Exec: func(plan *lab.Plan) lab.Exec { exec.Launchers = fleet.Launchers(plan.Launch); return exec },
 		Data: p.dataFolder, Note: p.Note}
 	var e *results.Execution

@@ -47,7 +47,9 @@ func (s *Settings) readCertificate() (err error) {
 		return exit.Usagef("--tls-cert is for TLS: leave --tls %s out", s.TCP.TLS)
 	case a.certificate != "":
 		s.TCP.TLS = factor.On
-		a.tls, err = access.ServerTLSFiles(a.certificate, a.key)
+		if a.tls, err = access.ServerTLSFiles(a.certificate, a.key); err != nil {
+			err = exit.Usagef("--tls-cert and --tls-key: %w", err)
+		}
 		return err
 	case s.TCP.TLS != factor.On:
 		return nil
@@ -72,13 +74,14 @@ func (s *Settings) readAccess(listen string) (err error) {
 	case a.insecure && a.file != "" && !open:
 		return exit.Usagef("--insecure allows all clients, and --auth-file only those in the file: give one of them")
 	case a.file != "":
-		a.list, err = access.ReadFile(a.file)
+		if a.list, err = access.ReadFile(a.file); err != nil {
+			err = fmt.Errorf("--auth-file: %w", err)
+		}
 	case !a.insecure:
 		a.list, err = access.OfRun()
-		err = exit.With(exit.Usage, err)
 	}
 	if err != nil || a.list != nil {
-		return err
+		return exit.With(exit.Usage, err)
 	}
 	return a.CheckOpen(listen, "name the clients that may connect (--auth-file), or allow all clients (--insecure)")
 }

@@ -91,7 +91,7 @@ func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	if s.OnDisk() {
 		c.add("disk engine", s.Store.Engine+" works here", s.EngineWorks())
 		found, err := s.look(plan.Keys())
-		c.add("dir", found, err)
+		c.add("dir", found, exit.Named(err))
 	}
 	return c
 }

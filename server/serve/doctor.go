@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -17,7 +18,7 @@ import (
 // Doctor finds out what works on this machine, with a store in dir, which may list several folders.
 func Doctor(dir string) (probe.Report, error) {
 	if err := store.CheckFolders(dir); err != nil {
-		return nil, err
+		return nil, exit.Named(err)
 	}
 	failed := map[string]error{}
 	for _, n := range Networks {

@@ -67,7 +67,7 @@ func ReadFile(file string) (*List, error) {
 	}
 	l, err := Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("access: %s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return l, nil
 }
@@ -76,25 +76,25 @@ func ReadFile(file string) (*List, error) {
 func read(file string, secret bool) ([]byte, error) {
 	f, err := textfile.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
+		return nil, err
 	}
 	if m := st.Mode().Perm(); secret && m&0o077 != 0 {
-		return nil, fmt.Errorf("access: %s has mode %04o, so other users can read its secrets: chmod 600 %s", file, m, file)
+		return nil, fmt.Errorf("%s has mode %04o, so other users can read its secrets: chmod 600 %s", file, m, file)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, FileBytesMax+1))
 	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
+		return nil, err
 	}
 	if len(text) > FileBytesMax {
-		return nil, fmt.Errorf("access: %s: more than %d KiB", file, FileBytesMax>>10)
+		return nil, fmt.Errorf("%s: more than %d KiB", file, FileBytesMax>>10)
 	}
 	if text, err = textfile.Text(text); err != nil {
-		return nil, fmt.Errorf("access: %s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return text, nil
 }
@@ -154,7 +154,7 @@ func (l *List) Entry(name string) (Entry, error) {
 	}
 	e, known := l.find(name)
 	if !known {
-		return Entry{}, fmt.Errorf("access: no line has the name %q", name)
+		return Entry{}, fmt.Errorf("no line has the name %q", name)
 	}
 	return *e, nil
 }

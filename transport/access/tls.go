@@ -48,7 +48,7 @@ func ServerTLSFiles(certificate, key string) (*tls.Config, error) {
 	}
 	c, err := ServerTLS(cert, k)
 	if err != nil {
-		return nil, fmt.Errorf("access: %s and %s: %w", certificate, key, err)
+		return nil, fmt.Errorf("%s and %s: %w", certificate, key, err)
 	}
 	return c, nil
 }
@@ -72,7 +72,7 @@ func ClientTLSFile(signers, name string) (*tls.Config, error) {
 	}
 	c, err := ClientTLS(b, name)
 	if err != nil {
-		return nil, fmt.Errorf("access: %s: %w", signers, err)
+		return nil, fmt.Errorf("%s: %w", signers, err)
 	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ var respTests = []test{
 	{"RespClientListNamesAllConnections", respClientList},
 	{"RespCountersMatchTheCommands", respCounters},
 	{"RespCommandsAreAnsweredAtShutdown", respShutdown},
+	{"RespZeroAllocationsPerCommand", respZeroAllocations},
 }
 
 // command encodes a command as clients do.
@@ -258,6 +260,50 @@ func respPipeline(t *testing.T, n Network) {
 	const commands = 200_000
 	c.sendText(command("SET", "key", "value") + strings.Repeat(command("GET", "key")+command("PING"), commands/2))
 	c.expect("+OK\r\n" + strings.Repeat(bulk("value")+"+PONG\r\n", commands/2))
+}
+
+// respZeroAllocations: commands with one key and with several cost no allocation, whether their keys exist or not, with short values and with long ones.
+func respZeroAllocations(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	long := string(Fill(20_000, 1))
+	for _, x := range []struct{ name, send, want string }{
+		{"GET", command("GET", "k1"), bulk("one")},
+		{"SET", command("SET", "k4", "four"), "+OK\r\n"},
+		{"SET, long", command("SET", "k3", long), "+OK\r\n"},
+		{"MGET", command("MGET", "k1", "k2", "none", "k1"), "*4\r\n" + bulk("one") + bulk("two") + "$-1\r\n" + bulk("one")},
+		{"MGET, long", command("MGET", "k3", "k1", "k3"), "*3\r\n" + bulk(long) + bulk("one") + bulk(long)},
+		{"EXISTS", command("EXISTS", "k1", "none", "k3"), ":2\r\n"},
+		{"MSET", command("MSET", "k4", "4", "k5", "5"), "+OK\r\n"},
+		{"DEL", command("DEL", "none", "gone", "none"), ":0\r\n"}, // a key that is there again is an allocation of the test's partition
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			commands := 2000
+			switch {
+			case Emulated:
+				commands = 80
+			case n.Allocates != nil || testenv.Short():
+				commands = 400
+			}
+			const pipeline = 4
+			send, want := []byte(strings.Repeat(x.send, pipeline)), []byte(strings.Repeat(x.want, pipeline))
+			got := make([]byte, len(want))
+			round := func() {
+				for range commands / pipeline {
+					if _, err := c.Write(send); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+						t.Fatalf("%.200q, %v", got, err)
+					}
+				}
+			}
+			c.sendText(command("MSET", "k1", "one", "k2", "two", "k3", long, "k4", "4", "k5", "5"))
+			c.expect("+OK\r\n")
+			checkAllocations(t, n, x.name, commands, max(len(x.send), len(x.want)), round)
+		})
+	}
+	_ = c.Close()
 }
 
 func respLargeCommands(t *testing.T, n Network) {

@@ -19,6 +19,8 @@ type Link struct {
 	WR            time.Duration // time that posting a work request takes, besides what it takes here
 	Doorbell      time.Duration // likewise, each call that posts
 	Read          time.Duration // time that the peer's device takes for an RDMA READ
+	Loss          float64       // probability that a packet is lost, of either direction
+	Seed          uint64        // of the losses, which are the same for each run that makes the same queue pairs
 }
 
 // Default is a 100 Gb/s network with a round trip of 2 µs.
@@ -35,7 +37,7 @@ var presets = map[string]Link{
 // Presets returns the names that Parse accepts.
 func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
 
-// Parse parses a list like "rtt=2us,rate=100Gbps,mtu=4096,wr=50ns,doorbell=100ns,read=300ns". It may begin with a preset's name; what is missing is as in it, or as in Default.
+// Parse parses a list like "rtt=2us,rate=100Gbps,mtu=4096,wr=50ns,doorbell=100ns,read=300ns,loss=0.001,seed=1". It may begin with a preset's name; what is missing is as in it, or as in Default.
 func Parse(text string) (Link, error) {
 	l := Default
 	for i, part := range strings.Split(text, ",") {
@@ -60,15 +62,27 @@ func Parse(text string) (Link, error) {
 			l.Doorbell, err = parseTime(value)
 		case "read":
 			l.Read, err = parseTime(value)
+		case "loss":
+			if l.Loss, err = strconv.ParseFloat(value, 64); err == nil && !(l.Loss >= 0 && l.Loss <= lossMost) {
+				err = fmt.Errorf("a loss of %v is not from 0 to %v", l.Loss, lossMost)
+			}
+		case "seed":
+			l.Seed, err = strconv.ParseUint(value, 10, 64)
 		default:
-			err = fmt.Errorf("%q is none of rtt, rate, mtu, wr, doorbell, read, and no preset (%s)", part, strings.Join(Presets(), ", "))
+			err = fmt.Errorf("%q is none of rtt, rate, mtu, wr, doorbell, read, loss, seed, and no preset (%s)", part, strings.Join(Presets(), ", "))
 		}
 		if err != nil {
 			return l, fmt.Errorf("model %q: %w", text, err)
 		}
 	}
+	if l.Loss == 0 {
+		l.Seed = 0
+	}
 	return l, nil
 }
+
+// lossMost is the largest part of lost packets: with more, messages would be given up.
+const lossMost = 0.1
 
 // longest is the most that a time may be: longer ones would be met by the verbs' own retries.
 const longest = 10 * time.Millisecond
@@ -95,8 +109,11 @@ func parseRate(s string) (uint64, error) {
 	return uint64(n * unit), nil
 }
 
-// String returns the text that Parse parses, with all parameters.
+// String returns the text that Parse parses, with all parameters; loss and seed only if packets are lost.
 func (l Link) String() string {
 	text := fmt.Sprintf("rtt=%v,rate=%gGbps,mtu=%d,wr=%v,doorbell=%v,read=%v", l.RTT, float64(l.BitsPerSecond)/1e9, l.MTU, l.WR, l.Doorbell, l.Read)
+	if l.Loss > 0 {
+		text += fmt.Sprintf(",loss=%g,seed=%d", l.Loss, l.Seed)
+	}
 	return strings.ReplaceAll(text, "µ", "u")
 }

@@ -13,6 +13,8 @@ func TestALinkIsParsedAsItIsPrinted(t *testing.T) {
 		"rtt=0s,rate=0":            {MTU: 4096},
 		"connectx4-25g,read=300ns": {RTT: 2900, BitsPerSecond: 25e9, MTU: 4096, Read: 300},
 		"wr=50ns,doorbell=0.1us":   {RTT: 2000, BitsPerSecond: 100e9, MTU: 4096, WR: 50, Doorbell: 100},
+		"loss=0.001,seed=7":        {RTT: 2000, BitsPerSecond: 100e9, MTU: 4096, Loss: 0.001, Seed: 7},
+		"seed=7,loss=0":            {RTT: 2000, BitsPerSecond: 100e9, MTU: 4096},
 	} {
 		got, err := Parse(text)
 		if err != nil || got != want {
@@ -30,7 +32,7 @@ func TestALinkIsParsedAsItIsPrinted(t *testing.T) {
 }
 
 func TestALinkThatCannotBe(t *testing.T) {
-	for _, text := range []string{"", "rtt", "rtt=2", "rtt=-1us", "rtt=1s", "rate=1", "rate=100 Gbps", "rate=NaN", "mtu=1500", "speed=3", "rtt=1us,connectx4-25g", "rtt=1us,"} {
+	for _, text := range []string{"", "rtt", "rtt=2", "rtt=-1us", "rtt=1s", "rate=1", "rate=100 Gbps", "rate=NaN", "mtu=1500", "speed=3", "loss=0.2", "loss=-0.1", "loss=NaN", "seed=-1", "rtt=1us,connectx4-25g", "rtt=1us,"} {
 		if l, err := Parse(text); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %+v, %v", text, l, err)
 		}

@@ -20,6 +20,8 @@ enum {
 	RECV_SGES = 1,
 	INLINE_MAX = 1024,
 	WRS_MAX = 16384,
+	READS_MAX = 16, // in flight, of a queue pair
+	PACKET_BYTES = 82, // of an Ethernet packet besides RDMA payload: preamble and gap 20, Ethernet 18, IPv4 20, UDP 8, BTH 12, ICRC 4
 	STOPPED_MS = 200, // how long destruction waits for a peer that was stopped in the middle of a transfer
 };
 
@@ -103,8 +105,10 @@ struct srq {
 struct wqe {
 	uint64_t wr_id, remote, due, retry_at;
 	uint32_t rkey, imm, bytes;
+	uint32_t from; // the first packet that has not arrived
 	uint8_t opcode, status, sges;
 	bool is_inline, report; // report: it makes a completion
+	bool unseen;            // packets were lost, and none behind them has shown it yet
 	struct ibv_sge sge[SEND_SGES];
 	struct ibv_mw *mw; // of a bind, with what it is bound to
 	struct ibv_mw_bind_info bind;
@@ -140,6 +144,14 @@ struct qp {
 	uint64_t last_due, last_arrival;
 	unsigned tries, rnr_tries;
 
+	// Losses and READs.
+	uint64_t random;
+	uint64_t free_at;             // until then it sends again what was lost, or has too many READs in flight
+	uint64_t resent_at;           // what it sent before that time was dropped
+	uint64_t read_due[READS_MAX]; // of the last reads_max READs
+	uint64_t reads;
+	uint32_t reads_max;
+
 	// Receives.
 	struct receives own; // if there is no shared queue
 	struct receives *rx;
@@ -174,7 +186,6 @@ extern struct node {
 	int segment_fd, memory_fd, epoll;
 	uint32_t slot;
 	struct model_link link;
-	uint64_t sixteenths_per_kib; // time that 1 KiB takes on the link, in 1/16 ns; 0: none
 
 	pthread_mutex_t dial;    // requests to peers, and the table of peers
 	pthread_mutex_t objects; // heap, tables and list of queue pairs
@@ -184,7 +195,7 @@ extern struct node {
 	struct cq *cqs[CQS];
 
 	_Atomic uint32_t pds, mrs, srqs, cq_count, qp_count;
-	_Atomic uint64_t rnrs;
+	_Atomic uint64_t rnrs, lost, unseen;
 } node;
 
 static inline uint64_t now_ns(void)
@@ -193,6 +204,11 @@ static inline uint64_t now_ns(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+// link_time returns the time that packets take on a link, in 1/16 ns.
+static inline uint64_t link_time(const struct model_link *l, uint64_t bytes, uint64_t packets) { return ((bytes + packets * PACKET_BYTES) * l->kib_time) >> 10; }
+static inline uint64_t packets_of(const struct model_link *l, uint64_t bytes) { return bytes ? (bytes + l->mtu - 1) / l->mtu : 1; }
+bool is_lost(const struct model_link *l, uint64_t *random);
 
 int node_start(void);
 uint64_t node_block(uint64_t bytes);

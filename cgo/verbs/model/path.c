@@ -7,27 +7,21 @@
 #include <errno.h>
 #include <string.h>
 
-// Bytes of an Ethernet packet besides RDMA payload: preamble and gap 20, Ethernet 18, IPv4 20, UDP 8, BTH 12, ICRC 4.
-enum { PACKET_BYTES = 82 };
-
-// link_time returns the time that a message takes on the link, in 1/16 ns.
-static uint64_t link_time(uint64_t bytes)
+// occupy sends through a process's port, after all that was sent before, and returns when the last bit leaves. It takes the link from now on, since nobody can keep it
+// free for later, but leaves not before start + takes.
+static uint64_t occupy(struct segment *s, uint64_t now, uint64_t start, uint64_t takes)
 {
-	uint64_t packets = bytes ? (bytes + node.link.mtu - 1) / node.link.mtu : 1;
-	return ((bytes + packets * PACKET_BYTES) * node.sixteenths_per_kib) >> 10;
-}
-
-// occupy sends a message through a process's port, after all that was sent before, and returns when its last bit leaves.
-static uint64_t occupy(struct segment *s, uint64_t now, uint64_t bytes)
-{
-	if (!node.sixteenths_per_kib)
-		return now;
-	uint64_t until, old = atomic_load_explicit(&s->sent_until, memory_order_relaxed), takes = link_time(bytes);
+	if (!node.link.kib_time)
+		return start;
+	uint64_t until, old = atomic_load_explicit(&s->sent_until, memory_order_relaxed);
 	do
 		until = (old > now << 4 ? old : now << 4) + takes;
 	while (!atomic_compare_exchange_weak_explicit(&s->sent_until, &old, until, memory_order_relaxed, memory_order_relaxed));
-	return until >> 4;
+	uint64_t left = (start << 4) + takes;
+	return (until > left ? until : left) >> 4;
 }
+
+static uint64_t message_time(uint64_t bytes) { return link_time(&node.link, bytes, packets_of(&node.link, bytes)); }
 
 static void spend(uint32_t ns)
 {
@@ -182,9 +176,12 @@ static enum result later(struct wqe *w, uint64_t at)
 	return LATER;
 }
 
+// transport_timer returns the time until a queue pair sends again what has no answer.
+static uint64_t transport_timer(const struct qp *q) { return q->timeout ? 4096ull << q->timeout : 1000000000; } // IBTA 9.7.6.1.3; 0: endless
+
 static enum result no_answer(struct qp *q, struct wqe *w, uint64_t now)
 {
-	uint64_t wait = q->timeout ? 4096ull << q->timeout : 1000000000; // IBTA 9.7.6.1.3; 0: endless
+	uint64_t wait = transport_timer(q);
 	if (q->timeout && q->tries++ >= q->retries + 1u) {
 		w->status = IBV_WC_RETRY_EXC_ERR;
 		return DONE;
@@ -221,6 +218,90 @@ static void arrive(struct qp *q, const struct wqe *w, uint32_t receive, uint8_t 
 	show_peer(q, due);
 }
 
+// depart sends bytes of a work request, from its packet from on, through a port at start. It sets left to when the last bit leaves. Of lost packets it is
+// LATER, unless one behind them shows the loss; status is set if they were lost too often.
+static enum result depart(struct qp *q, struct wqe *w, struct segment *port, uint64_t now, uint64_t start, uint64_t bytes, uint32_t *from, uint64_t *left)
+{
+	if (!node.link.loss) {
+		*left = occupy(port, now, start, message_time(bytes));
+		return DONE;
+	}
+	uint64_t busy = atomic_load_explicit(&port->sent_until, memory_order_relaxed), begin = busy > start << 4 ? busy : start << 4, dropped = 0;
+	if (now < q->resent_at) { // it was sent before the peer's report of the loss came, and is sent again
+		uint64_t all = message_time(bytes), until = (q->resent_at - now) << 4;
+		dropped = all < until ? all : until;
+	}
+	struct model_passage p;
+	model_pass(&node.link, &q->random, q->retries, begin, bytes, *from, &p);
+	*left = occupy(port, now, now, p.link + dropped);
+	if (*left < p.left >> 4)
+		*left = p.left >> 4;
+	atomic_fetch_add_explicit(&node.lost, p.lost, memory_order_relaxed);
+	if (p.resent) {
+		q->resent_at = p.resent >> 4;
+		q->free_at = *left;
+	}
+	*from = p.from;
+	if (p.given_up)
+		w->status = IBV_WC_RETRY_EXC_ERR;
+	if (!p.unseen)
+		return DONE;
+	w->unseen = true;
+	return no_answer(q, w, *left);
+}
+
+// shown has a work request behind lost packets show the loss, unless it is lost, too: the peer drops it, and reports which packet it expects.
+static void shown(struct qp *q, struct wqe *lost, const struct wqe *behind, uint64_t now)
+{
+	if (behind->opcode == IBV_WR_BIND_MW)
+		return;
+	uint64_t bytes = behind->opcode == IBV_WR_RDMA_READ ? 0 : behind->bytes, left = occupy(node.segment, now, now, message_time(bytes));
+	if (is_lost(&node.link, &q->random)) {
+		atomic_fetch_add_explicit(&node.lost, 1, memory_order_relaxed);
+		return;
+	}
+	lost->unseen = false;
+	lost->retry_at = 0;
+	q->free_at = q->resent_at = left + node.link.rtt_ns;
+}
+
+// acknowledge sets when the poster has the acknowledgement of a work request, which is one for those before it, too. If it is lost, the next one counts, or the transport
+// timer: then the peer acknowledges the duplicate.
+static void acknowledge(struct qp *q, struct wqe *w, uint64_t due)
+{
+	if (due < q->last_due)
+		due = q->last_due;
+	if (node.link.loss && w->opcode != IBV_WR_BIND_MW && w->opcode != IBV_WR_RDMA_READ && !w->status && is_lost(&node.link, &q->random)) {
+		atomic_fetch_add_explicit(&node.lost, 1, memory_order_relaxed);
+		w->due = due + transport_timer(q);
+		return;
+	}
+	w->due = q->last_due = due;
+	for (uint64_t i = q->run; i > q->scan; i--) {
+		struct wqe *before = &q->sq[(i - 1) & q->sq_mask];
+		if (before->due > due)
+			before->due = due;
+	}
+}
+
+// read_start returns when a READ may start, behind the one that is as many before it as may be in flight; 0: it may not, and status is set.
+static uint64_t read_start(struct qp *q, struct wqe *w, uint64_t start)
+{
+	uint32_t most = q->reads_max, there = q->remote->reads_max;
+	if (!most) {
+		w->status = IBV_WC_LOC_QP_OP_ERR;
+		return 0;
+	}
+	uint64_t before = q->read_due[q->reads % most];
+	if (start < before)
+		q->free_at = start = before; // what is posted behind it waits, too
+	if (most > there && (!there || q->read_due[(q->reads + most - there) % most] > start)) {
+		w->status = IBV_WC_REM_INV_REQ_ERR;
+		return 0;
+	}
+	return start;
+}
+
 // transfer carries out a SEND, a WRITE or a READ between enter and leave. It sets the status, and due to when the peer has it (of a READ: when the answer is here); a plain WRITE is due
 // already.
 static enum result transfer(struct qp *q, struct wqe *w, const struct ibv_sge *sge, uint64_t now, uint64_t *due)
@@ -238,23 +319,37 @@ static enum result transfer(struct qp *q, struct wqe *w, const struct ibv_sge *s
 			return DONE;
 		}
 	}
+	uint64_t start = q->free_at > now ? q->free_at : now;
 	if (is_read) {
-		uint64_t asked = occupy(node.segment, now, 0) + node.link.rtt_ns / 2 + node.link.read_ns;
-		*due = occupy(p->segment, now, w->bytes); // it takes the peer's link from now on, since there is no one to keep it free for later
-		if (node.sixteenths_per_kib && *due < asked + (link_time(w->bytes) >> 4))
-			*due = asked + (link_time(w->bytes) >> 4);
-		else if (*due < asked)
-			*due = asked;
+		if (!(start = read_start(q, w, start))) {
+			if (w->status == IBV_WC_REM_INV_REQ_ERR)
+				fail_peer(q, now + node.link.rtt_ns / 2);
+			return DONE;
+		}
+		uint64_t asked = 0;
+		uint32_t request = 0;
+		if (depart(q, w, node.segment, now, start, 0, &request, &asked) == LATER)
+			return LATER;
+		if (!w->status && depart(q, w, p->segment, now, asked + node.link.rtt_ns / 2 + node.link.read_ns, w->bytes, &w->from, due) == LATER)
+			return LATER;
 		*due += node.link.rtt_ns / 2;
+		if (w->status)
+			return DONE;
+		q->read_due[q->reads++ % q->reads_max] = *due;
 		scatter(sge, w->sges, there(p, w->remote));
 		return DONE;
 	}
 	uint32_t index = 0;
 	struct receive *to = NULL;
-	if (w->opcode != IBV_WR_RDMA_WRITE && !(to = consume(q->remote_recvq, r->num, &index)))
-		return no_receive(q, w, now);
-	if (w->opcode != IBV_WR_RDMA_WRITE)
-		*due = occupy(node.segment, now, w->bytes) + node.link.rtt_ns / 2;
+	if (w->opcode != IBV_WR_RDMA_WRITE) {
+		if (depart(q, w, node.segment, now, start, w->bytes, &w->from, due) == LATER)
+			return LATER;
+		if (w->status)
+			return DONE;
+		*due += node.link.rtt_ns / 2;
+		if (!(to = consume(q->remote_recvq, r->num, &index)))
+			return no_receive(q, w, now);
+	}
 	if (!is_send) {
 		if (w->bytes)
 			gather(there(p, w->remote), sge, w->sges);
@@ -302,6 +397,11 @@ static void bind(struct qp *q, struct wqe *w)
 static enum result execute(struct qp *q, struct wqe *w, const struct ibv_sge *sge, uint64_t now)
 {
 	uint64_t due = now;
+	if (w->unseen) { // the transport timer has expired: all that was not acknowledged is sent again
+		atomic_fetch_add_explicit(&node.unseen, 1, memory_order_relaxed);
+		w->unseen = false;
+		w->from = 0;
+	}
 	if (w->opcode == IBV_WR_BIND_MW)
 		bind(q, w);
 	else if (!w->is_inline && !valid(q, sge, w->sges, w->opcode == IBV_WR_RDMA_READ ? IBV_ACCESS_LOCAL_WRITE : 0))
@@ -310,13 +410,15 @@ static enum result execute(struct qp *q, struct wqe *w, const struct ibv_sge *sg
 		w->status = IBV_WC_LOC_LEN_ERR;
 	else {
 		if (w->opcode == IBV_WR_RDMA_WRITE) { // a peer that polls its memory must not see the bytes before they are due
-			due = occupy(node.segment, now, w->bytes) + node.link.rtt_ns / 2;
-			while (now_ns() < due)
+			if (depart(q, w, node.segment, now, q->free_at > now ? q->free_at : now, w->bytes, &w->from, &due) == LATER)
+				return LATER;
+			due += node.link.rtt_ns / 2;
+			while (!w->status && now_ns() < due)
 				;
 		}
 		q->wake_armed = 0;
 		enter(q);
-		enum result r = transfer(q, w, sge, now, &due);
+		enum result r = w->status ? DONE : transfer(q, w, sge, now, &due);
 		leave(q);
 		if (q->wake_armed) // a system call, at whose end a process may be stopped: so not before leave
 			wake(q->waker, q->wake_armed, q->wake_at);
@@ -325,7 +427,7 @@ static enum result execute(struct qp *q, struct wqe *w, const struct ibv_sge *sg
 		due += w->opcode == IBV_WR_RDMA_READ ? 0 : node.link.rtt_ns / 2;
 	}
 	q->tries = q->rnr_tries = 0;
-	w->due = q->last_due = due > q->last_due ? due : q->last_due;
+	acknowledge(q, w, due);
 	if (w->status) {
 		w->report = true;
 		qp_fail(q);
@@ -358,8 +460,12 @@ void qp_run(struct qp *q, uint64_t now)
 		struct ibv_sge inside = { .addr = (uintptr_t)q->inline_bytes + (q->run & q->sq_mask) * q->inline_max, .length = w->bytes };
 		if (w->is_inline)
 			w->sges = 1;
-		if (execute(q, w, w->is_inline ? &inside : w->sge, now) == LATER)
-			return;
+		while (execute(q, w, w->is_inline ? &inside : w->sge, now) == LATER) {
+			for (uint64_t i = q->run + 1; w->unseen && i < q->tail; i++)
+				shown(q, w, &q->sq[i & q->sq_mask], now);
+			if (w->retry_at > now)
+				return;
+		}
 	}
 }
 
@@ -411,6 +517,8 @@ static void post(struct qp *q, const struct ibv_send_wr *wr, uint32_t bytes, uin
 	w->imm = wr->imm_data;
 	w->bytes = bytes;
 	w->retry_at = 0;
+	w->from = 0;
+	w->unseen = false;
 	w->sges = (uint8_t)wr->num_sge;
 	if (w->opcode == IBV_WR_BIND_MW) {
 		w->mw = wr->bind_mw.mw;
@@ -433,6 +541,9 @@ static void post(struct qp *q, const struct ibv_send_wr *wr, uint32_t bytes, uin
 		gather(q->inline_bytes + ((q->tail - 1) & q->sq_mask) * q->inline_max, wr->sg_list, w->sges);
 	else
 		memcpy(w->sge, wr->sg_list, w->sges * sizeof *w->sge);
+	struct wqe *first = &q->sq[q->run & q->sq_mask];
+	if (first->unseen && first != w)
+		shown(q, first, w, now);
 }
 
 int path_post_send(struct ibv_qp *ib, struct ibv_send_wr *wr, struct ibv_send_wr **bad)

@@ -14,7 +14,7 @@ enum {
 	MRS = 1 << 15,
 	CQS = 1 << 10,
 	CQ_WORDS = 64, // of 64 queue pairs each
-	LAYOUT = 1,    // version of this file
+	LAYOUT = 2,    // version of this file
 };
 
 // Registered memory, or a bound memory window. Its key is 0 while it is not valid.
@@ -67,6 +67,7 @@ struct qp_shared {
 	_Atomic uint32_t state; // ibv_qp_state; a peer may set it from RTR or RTS to ERR
 	_Atomic uint32_t generation;
 	uint32_t num, dest, my_psn, peer_psn, access, pd, min_rnr;
+	uint32_t reads_max; // that the peer may have in flight
 	uint32_t reachable; // the peer's memory is mapped here
 	uint32_t recv_cq, cq_place;
 	uint32_t arrivals; // room of the ring, a power of two

@@ -31,7 +31,6 @@ int model_start(const struct model_link *link, int fd, void *base, size_t len)
 	if (own < 0)
 		return errno;
 	node.link = *link;
-	node.sixteenths_per_kib = link->bits_per_s ? (uint64_t)(16e9 * 8 * 1024 / (double)link->bits_per_s) : 0;
 	node.memory_fd = own;
 	node.self.memory = base;
 	node.self.memory_base = (uintptr_t)base;
@@ -42,7 +41,8 @@ int model_start(const struct model_link *link, int fd, void *base, size_t len)
 void model_count(struct model_objects *out)
 {
 	*out = (struct model_objects){ .qps = atomic_load(&node.qp_count), .cqs = atomic_load(&node.cq_count), .mrs = atomic_load(&node.mrs), .pds = atomic_load(&node.pds),
-		.srqs = atomic_load(&node.srqs), .rnrs = atomic_load(&node.rnrs) };
+		.srqs = atomic_load(&node.srqs), .rnrs = atomic_load(&node.rnrs),
+		.lost = atomic_load(&node.lost), .unseen = atomic_load(&node.unseen) };
 }
 
 // Device and port.
@@ -65,7 +65,7 @@ static int query_device(struct ibv_context *ctx, struct ibv_device_attr *a)
 {
 	(void)ctx;
 	*a = (struct ibv_device_attr){ .fw_ver = "model", .max_mr_size = node.self.memory_bytes, .page_size_cap = 4096, .max_qp = QPS, .max_qp_wr = WRS_MAX, .max_sge = SEND_SGES,
-		.max_cq = CQS, .max_cqe = 1 << 20, .max_mr = MRS, .max_pd = 1 << 16, .max_qp_rd_atom = 16, .max_qp_init_rd_atom = 16, .max_mw = MRS, .max_srq = 1 << 10,
+		.max_cq = CQS, .max_cqe = 1 << 20, .max_mr = MRS, .max_pd = 1 << 16, .max_qp_rd_atom = READS_MAX, .max_qp_init_rd_atom = READS_MAX, .max_mw = MRS, .max_srq = 1 << 10,
 		.max_srq_wr = WRS_MAX, .max_srq_sge = RECV_SGES, .phys_port_cnt = 1, .max_pkeys = 1, .device_cap_flags = IBV_DEVICE_MEM_WINDOW_TYPE_2B | IBV_DEVICE_RC_RNR_NAK_GEN };
 	return 0;
 }
@@ -605,7 +605,7 @@ static int qp_share(struct qp *q, uint32_t recvs)
 	q->sh = sh;
 	q->ring = (struct arrival *)((char *)node.segment + ring);
 	sh->num = q->ib.qp_num = q->ib.handle = node.slot << INDEX_BITS | index;
-	sh->dest = sh->my_psn = sh->peer_psn = sh->access = sh->min_rnr = sh->reachable = 0;
+	sh->dest = sh->my_psn = sh->peer_psn = sh->access = sh->min_rnr = sh->reads_max = sh->reachable = 0;
 	sh->pd = q->ib.pd->handle;
 	sh->recv_cq = q->recv_cq->index;
 	sh->cq_place = q->recv_place;
@@ -695,6 +695,8 @@ static void qp_resolve(struct qp *q)
 			q->remote_ring = (struct arrival *)((char *)p->segment + r->ring);
 			q->peer = p;
 			q->remote = r;
+			// Repeatable: the count of the process's queue pairs, and which end was connected first.
+			q->random = node.link.seed ^ (uint64_t)atomic_load(&sh->generation) << 32 ^ (atomic_load(&r->state) == IBV_QPS_INIT ? 1u << 31 : 0);
 			sh->reachable = 1;
 		} else
 			node_leave(p);
@@ -704,7 +706,7 @@ static void qp_resolve(struct qp *q)
 
 static int to_rtr(struct qp *q, const struct ibv_qp_attr *a)
 {
-	if (a->path_mtu > mtu_code() || a->path_mtu < IBV_MTU_256 || a->ah_attr.port_num != 1 || !a->ah_attr.is_global || a->max_dest_rd_atomic > 16)
+	if (a->path_mtu > mtu_code() || a->path_mtu < IBV_MTU_256 || a->ah_attr.port_num != 1 || !a->ah_attr.is_global || a->max_dest_rd_atomic > READS_MAX)
 		return EINVAL;
 	const union ibv_gid *to = &a->ah_attr.grh.dgid;
 	if (!is_gid(to) && (read_gids(), !is_gid(to)))
@@ -712,6 +714,7 @@ static int to_rtr(struct qp *q, const struct ibv_qp_attr *a)
 	q->sh->dest = a->dest_qp_num & 0xFFFFFF;
 	q->sh->peer_psn = a->rq_psn & 0xFFFFFF;
 	q->sh->min_rnr = a->min_rnr_timer;
+	q->sh->reads_max = a->max_dest_rd_atomic;
 	qp_resolve(q);
 	return 0;
 }
@@ -740,7 +743,10 @@ static int modify_qp(struct ibv_qp *ib, struct ibv_qp_attr *a, int mask)
 	case IBV_QPS_RTS:
 		if (state != IBV_QPS_RTR || (mask & TO_RTS) != TO_RTS)
 			return state == IBV_QPS_ERR ? 0 : EINVAL; // the peer was faster, and has failed it
+		if (a->max_rd_atomic > READS_MAX)
+			return EINVAL;
 		q->sh->my_psn = a->sq_psn & 0xFFFFFF;
+		q->reads_max = a->max_rd_atomic;
 		q->timeout = a->timeout & 31;
 		q->retries = a->retry_cnt & 7;
 		q->rnr_retries = a->rnr_retry & 7;
