@@ -29,15 +29,15 @@ func TestCompletionOf(t *testing.T) {
 		{nil, []string{"bench", "serve"}},
 		{[]string{"s"}, []string{"serve"}},
 		{[]string{"bench", "--transport", ""}, factor.All.Find("transport").Words},
-		{[]string{"bench", "--transport", "u"}, []string{"uring"}},
+		{[]string{"bench", "--transport", "ur"}, []string{"uring"}},
 		{[]string{"bench", "--rdma-ver"}, []string{"--rdma-verb"}},
 		{[]string{"bench", "--json", "--js"}, []string{"--json"}}, // a switch has no value
 		{[]string{"bench", "--dir", ""}, nil},                     // a file name
 		{[]string{"bench", ""}, []string{"quick", "ladder"}},
 		{[]string{"bench", "q"}, []string{"quick"}},
 		{[]string{"serve", ""}, nil},
-		{[]string{"bench", "--transport=u"}, []string{"--transport=uring"}},
-		{[]string{"bench", "--transport", "=", "u"}, []string{"uring"}}, // bash divides words at =
+		{[]string{"bench", "--transport=ur"}, []string{"--transport=uring"}},
+		{[]string{"bench", "--transport", "=", "ur"}, []string{"uring"}}, // bash divides words at =
 		{[]string{"bench", "--transport", "="}, factor.All.Find("transport").Words},
 		{[]string{"nonsense", "--"}, nil},
 	} {
