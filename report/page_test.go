@@ -227,7 +227,7 @@ func TestTheAnswerNamesVariantsOfOneNetwork(t *testing.T) {
 		}
 	}
 	got := p.answer()[0]
-	if !strings.Contains(got, "with uring 3") || !strings.Contains(got, "with uring 5") || strings.Contains(got, "uring 1") {
+	if !strings.Contains(got, "with uring 3") || !strings.Contains(got, "with uring 5") || strings.Contains(got, "uring 1") || !strings.Contains(got, "the lowest and the highest of ") {
 		t.Errorf("six over one network: %q", got)
 	}
 }

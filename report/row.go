@@ -298,6 +298,10 @@ type Row struct {
 	ServerParkedCPUNs   Int   `csv:"server_parked_cpu_ns"`
 	ParkedCPURatio      Float `csv:"parked_cpu_ratio"` // CPU time of both processes while parked, divided by that time
 
+	// Memory in RAM at the end of the window. The kernel's memory for sockets is in neither.
+	ClientResidentBytes Int `csv:"client_resident_bytes"`
+	ServerResidentBytes Int `csv:"server_resident_bytes"`
+
 	// Cost of messages and of loops, of client and server together.
 	SendsPerOp      Float `csv:"sends_per_op"`      // to sockets: system calls or ring entries
 	ReceivesPerOp   Float `csv:"receives_per_op"`   // from sockets, likewise

@@ -288,7 +288,7 @@ func (p *Page) answer() (sentences []string) {
 		{"cpu_ns_per_op", "", op + " costs", "the CPU of " + base},
 		{"lat_p50_ns", "The median latency is", "", "that of " + base},
 	} {
-		shown := p.extremes(q, s.metric)
+		shown, of := p.extremes(q, s.metric)
 		var parts []string
 		for i, c := range shown {
 			v := &q.Variants[slices.IndexFunc(q.Variants, func(v PageVariant) bool { return v.Label == c.Variant })]
@@ -303,6 +303,9 @@ func (p *Page) answer() (sentences []string) {
 			}
 		}
 		if len(parts) > 0 {
+			if of > len(shown) {
+				parts[len(parts)-1] += fmt.Sprintf(", the lowest and the highest of %d", of)
+			}
 			sentences = append(sentences, strings.Join(parts, "; ")+".")
 		}
 	}
@@ -312,18 +315,19 @@ func (p *Page) answer() (sentences []string) {
 	return append(sentences, p.ranges(base)...)
 }
 
-// extremes are the ratios of a question for a sentence: all of them in the variants' order, or, if they are too many, the lowest and the highest.
-func (p *Page) extremes(q *PageQuestion, metric string) (all []*Comparison) {
+// extremes are the ratios of a question for a sentence: all of them in the variants' order, or, if they are too many, the lowest and the highest; of is the number of all.
+func (p *Page) extremes(q *PageQuestion, metric string) (all []*Comparison, of int) {
 	for i := range q.Variants {
 		if c := ratios(p.Comparisons, q.Title, q.Variants[i].Label, metric); c != nil {
 			all = append(all, c)
 		}
 	}
-	if len(all) <= answerMost {
-		return all
+	of = len(all)
+	if of <= answerMost {
+		return all, of
 	}
 	byRatio := func(a, b *Comparison) int { return cmp.Compare(a.Ratio, b.Ratio) }
-	return []*Comparison{slices.MinFunc(all, byRatio), slices.MaxFunc(all, byRatio)}
+	return []*Comparison{slices.MinFunc(all, byRatio), slices.MaxFunc(all, byRatio)}, of
 }
 
 // throughAmong is through, or, where several variants of the question are over the same network, the variant's label.

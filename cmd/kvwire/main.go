@@ -13,8 +13,13 @@ import (
 	"github.com/kvwire/kvwire/internal/interrupt"
 	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
+
+// stdout receives the results of commands. It belongs to the main goroutine. A write error makes the command fail (outputError).
+var stdout = &terminal.Output{}
 
 // command is one subcommand.
 type command struct {
@@ -92,6 +97,19 @@ func exitCode(err error) int {
 		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(quote.URLs(err.Error())))
 	}
 	return exit.Code(err)
+}
+
+// outputError returns err, the result of a command, or the write error if the command itself had none.
+func outputError(err error) error {
+	if (err == nil || errors.Is(err, pflag.ErrHelp)) && stdout.Err() != nil {
+		return fmt.Errorf("the output was not written: %w (free some space, or send it elsewhere)", stdout.Err())
+	}
+	return err
+}
+
+// unread reports whether a command failed because the reader of its output has gone (| head). This needs no message.
+func unread(err error) bool {
+	return errors.Is(stdout.Err(), unix.EPIPE) && errors.Is(err, unix.EPIPE)
 }
 
 // commandNames are the commands that users see.

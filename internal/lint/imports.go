@@ -103,7 +103,7 @@ var imports = []row{
 	{name: "lab/run", imports: "factor fleet lab lab/cell lab/experiment lab/results report server store", internal: "exit terminal",
 		rule: "networks and servers come from the program (run.Program)"},
 
-	{name: "verify", imports: "inproc kv loop rdma server store tcp transport transport/transporttest uring wire", internal: "probe ring testenv",
+	{name: "verify", imports: "inproc kv loop rdma server store tcp transport transport/datagram transport/transporttest udp uring wire", internal: "probe ring testenv",
 		rule: "it tests the whole program"},
 	{name: "cmd/kvwire", imports: "bench bench/units factor fleet lab lab/cell lab/experiment lab/instrument lab/results lab/run loop rdma report server server/serve store",
 		internal: "exit interrupt logging manual names quote ring terminal", tests: "internal/probe kv lab/stats transport/access wire"},

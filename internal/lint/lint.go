@@ -58,6 +58,9 @@ func Check(root fs.FS, files []string) ([]Problem, error) {
 	for _, text := range brokenTable(imports) {
 		c.add(tableFile, 0, "%s", text)
 	}
+	if c.programLines > programLinesMax {
+		c.add(program, 0, "%d lines outside of tests, and at most %d are allowed: a command binds flags, calls a package and prints; move the rest to that package", c.programLines, programLinesMax)
+	}
 	if slices.Contains(files, "go.mod") {
 		c.unused()
 	}
@@ -71,7 +74,15 @@ type checker struct {
 	rows       map[string]*row // the rows of the folders with Go files; nil: the table has none
 	uses       map[use]bool
 	problems   []Problem
+
+	programLines int // lines of program outside of tests
 }
+
+// program is the folder of the commands, and programLinesMax the most lines that it may have outside of tests.
+const (
+	program         = "cmd/kvwire"
+	programLinesMax = 1500
+)
 
 // use is an import of a package, by a folder's tests or by its other files.
 type use struct {
@@ -118,6 +129,9 @@ func (c *checker) goFile(name string, src []byte) {
 			c.add(dir, 0, "%s has no row in %s: add one, with the packages of ours that it may import, below these", dir, tableFile)
 		}
 		c.rows[dir] = r
+	}
+	if !test && dir == program {
+		c.programLines += bytes.Count(src, []byte("\n"))
 	}
 	if !test {
 		c.documented[dir] = c.documented[dir] || f.Doc.Text() != ""

@@ -217,6 +217,27 @@ func TestANewFolderNeedsARow(t *testing.T) {
 	}
 }
 
+// The commands stay short. Tests, and files of other folders, do not count.
+func TestTheProgramIsShort(t *testing.T) {
+	lines := func(n int) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte(header + strings.Repeat("//\n", n-strings.Count(header, "\n")))}
+	}
+	files := fstest.MapFS{program + "/a.go": lines(1000), program + "/b.go": lines(500), program + "/b_test.go": lines(500), "kv/kv.go": lines(5000)}
+	for _, c := range []struct {
+		more int
+		want string
+	}{{0, ""}, {1, program + ": 1501 lines outside of tests, and at most 1500 are allowed"}} {
+		files[program+"/b.go"] = lines(500 + c.more)
+		problems, err := Check(files, slices.Collect(maps.Keys(files)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "" && len(problems) > 0 || c.want != "" && (len(problems) != 1 || !strings.HasPrefix(problems[0].String(), c.want)) {
+			t.Errorf("%d lines more: %v; want %q", c.more, problems, c.want)
+		}
+	}
+}
+
 // TestWhatNothingUsesIsFound checks a module with one package that imports one other.
 func TestWhatNothingUsesIsFound(t *testing.T) {
 	files := fstest.MapFS{

@@ -1,5 +1,6 @@
-// Package terminal owns the line of progress at the bottom of a terminal, which is overwritten again and again. If standard error is no terminal,
-// or a dumb one, there is no such line, and only lines that stay are written. It imports no other package of kvwire.
+// Package terminal owns what commands print to: standard output (Output), and the line of progress at the bottom of a terminal, which is overwritten
+// again and again (Line). If standard error is no terminal, or a dumb one, there is no such line, and only lines that stay are written. It imports no
+// other package of kvwire.
 package terminal
 
 import (
