@@ -30,7 +30,7 @@ var rdmaRows = []Factor{
 		Help: "auto: this machine's device with the server's address; model: a modelled device, between processes of one user on this machine",
 		When: onRDMA},
 	{Name: "rdma-model", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdma.DefaultLink, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Model },
-		Help:    "the modelled link: rtt=2us,rate=100Gbps,mtu=4096,wr=0ns,doorbell=0ns,read=0ns,loss=0,seed=0, or a preset and what differs from it: " + strings.Join(rdma.LinkPresets(), ", "),
+		Help:    "the modelled link, a list such as " + rdma.DefaultLink + " (also loss=0 and seed=0), or a preset and what differs from it: " + strings.Join(rdma.LinkPresets(), ", "),
 		Meaning: "the modelled link: round trip, rate, path MTU, and the times of a work request, a doorbell and the peer's part of a READ",
 		When:    onRDMA.And("rdma-device", modelDevice)},
 	{Name: "rdma-connect", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Connect.String(), Words: []string{"tcp", "cm"}, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Connect },

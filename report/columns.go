@@ -103,9 +103,9 @@ var (
 	}
 )
 
-// unitSuffixes are those that a name ends with, longest first: snake_case with SI base units.
+// unitSuffixes are those that a name ends with, longest first: snake_case with SI base units. The first of them is there because it ends with ns_per_op, too.
 var unitSuffixes = []struct{ suffix, unit string }{
-	{"ns_per_op", "ns/op"}, {"bytes_copied_per_op", "B/op"}, {"bytes_per_s", "B/s"}, {"_per_op", "1/op"}, {"_per_s", "1/s"}, {"_per_io", "1/IO"},
+	{"retransmissions_per_op", "1/op"}, {"ns_per_op", "ns/op"}, {"bytes_copied_per_op", "B/op"}, {"bytes_per_s", "B/s"}, {"_per_op", "1/op"}, {"_per_s", "1/s"}, {"_per_io", "1/IO"},
 	{"_per_poll", "1/poll"}, {"_per_turn", "1/turn"}, {"_ns", "ns"}, {"_bytes", "B"}, {"_mtu", "B"}, {"_ratio", "1"},
 }
 

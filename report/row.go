@@ -226,7 +226,7 @@ type Row struct {
 	TLS                   string `csv:"tls"`                       // on or off
 	TCPSlowStartAfterIdle Bool   `csv:"tcp_slow_start_after_idle"` // net.ipv4.tcp_slow_start_after_idle: an idle connection forgets its congestion window
 
-	// All factors that have no field above, because no code reads them: their columns are in the order of factor.All.
+	// All factors without a field above: no code reads them. Their columns are in the order of factor.All.
 	Factors Factors
 
 	// Outcome.
