@@ -72,7 +72,7 @@ var loopMetrics = []metric[transport.LoopCounters]{
 	counter("loop", "udp_timeouts_total", "Requests over datagrams whose time-out passed without progress.", func(s *transport.LoopCounters) uint64 { return s.Timeouts }),
 	counter("loop", "udp_stalls_total", "Times that a request had something to send, and its connection no credit.", func(s *transport.LoopCounters) uint64 { return s.Stalls }),
 	counter("loop", "udp_round_trips_total", "Round trips of datagrams that were measured.", func(s *transport.LoopCounters) uint64 { return s.RoundTrips }),
-	counter("loop", "udp_round_trips_ns_total", "Sum of these round trips, in ns, without the server's time.", func(s *transport.LoopCounters) uint64 { return s.RoundTripNs }),
+	counter("loop", "udp_round_trip_time_total", "Sum of these round trips, in ns, without the server's time.", func(s *transport.LoopCounters) uint64 { return s.RoundTripNs }),
 	counter("loop", "udp_garbage_total", "Datagrams received that fit no connection or no state, and were dropped.", func(s *transport.LoopCounters) uint64 { return s.Garbage }),
 	counter("loop", "udp_duplicates_total", "Datagrams received with a part of a request that was there already.", func(s *transport.LoopCounters) uint64 { return s.Duplicates }),
 	counter("loop", "denied_total", "Attempts to connect that were denied: wrong secrets, passwords or TLS handshakes.", func(s *transport.LoopCounters) uint64 { return s.Denied }),

@@ -403,7 +403,7 @@ func TestDatagramsOverALinkOfTheRunsOwn(t *testing.T) {
 				testenv.Need(t, "netem", qdisc("netem", "loss", "random", "5%"))
 			}
 			_, row := measureOn(t, append(args, "--link-rate=1G", "--link-frames", "--transport=udp", "--backend=mem", "--mix=a", "--records=100", "--value-bytes=20k", "--conns=2", "--depth=4",
-				"--operations=500", "--warmup=1ms")...)
+				"--duration=500ms", "--warmup=100ms")...)
 			again, _ := row.UDPRetransmissionsPerOp.Get()
 			if errs, _ := row.Errors.Get(); errs > 0 || row.InvalidReason != "" || name == "loss" && again == 0 {
 				t.Errorf("%d errors, %v retransmissions per operation, %s", errs, again, row.InvalidReason)
