@@ -31,7 +31,7 @@ var rdmaRows = []Factor{
 		When: onRDMA},
 	{Name: "rdma-model", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdma.DefaultLink, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Model },
 		Help:    "the modelled link, a list such as " + rdma.DefaultLink + " (also loss=0 and seed=0), or a preset and what differs from it: " + strings.Join(rdma.LinkPresets(), ", "),
-		Meaning: "the modelled link: round trip, rate, path MTU, and the times of a work request, a doorbell and the peer's part of a READ",
+		Meaning: "the modelled link: round trip, rate, path MTU, the times of a work request, a doorbell and the peer's part of a READ, and the share of packets that are lost",
 		When:    onRDMA.And("rdma-device", modelDevice)},
 	{Name: "rdma-connect", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Connect.String(), Words: []string{"tcp", "cm"}, Owners: rdmaOwners, At: func(v *Values) any { return &v.RDMA.Connect },
 		Help: "how queue pairs are connected: tcp, or cm (rdma_cm); the hello uses TCP in both cases",
