@@ -44,6 +44,11 @@ medians() { # FILE COLUMNS FORMAT
         END { if (!some) exit; printf "failed"; for (i = 2; i <= n; i++) printf " %d", missing[i]; print "" }' "$1"
 }
 
+# listens tests whether a TCP port of this host has a listener, without connecting to it.
+listens() { # PORT
+    grep -qi ":$(printf %04X "$1") .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
 # rdma_address prints an RDMA device's address, its name, port and GID, as kvwire doctor has them: "--listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))".
 # Nothing: there is none.
 rdma_address() {

@@ -24,8 +24,10 @@ run() { # device column flags…
 	local device=(--rdma-device "$1") column=$2
 	[ "$1" = auto ] || device+=(--rdma-model "$link")
 	shift 2
-	timeout 60 bin/kvwire bench --transport rdma "${device[@]}" --key-bytes 32 --warmup 300ms --duration "${seconds}s" --json "$@" 2>/dev/null |
-		sed -n "s/.*\"$column\":\([0-9.e+]*\).*/\1/p" | head -n 1
+	local code=0
+	timeout 30 bin/kvwire bench --transport rdma "${device[@]}" --key-bytes 32 --warmup 300ms --duration "${seconds}s" --json "$@" >"$work/out" 2>"$work/words" || code=$?
+	((code == 0)) || { echo "model.sh: exit code $code: $(tail -n 1 "$work/words")" >&2 && return 1; }
+	sed -n "s/.*\"$column\":\([0-9.e+]*\).*/\1/p" "$work/out" | head -n 1
 }
 
 cells=(
@@ -38,8 +40,8 @@ cells=(
 	"1000/s,_send,_4_KiB,_4x16;ops_per_s;1000;--rdma-verb send --wait spin --backend null --value-bytes 4KiB --conns 4 --depth 16"
 	"1000/s,_write,_64_B,_4x16;ops_per_s;1000;--rdma-verb write --wait spin --backend null --value-bytes 64 --conns 4 --depth 16"
 )
-table=$(mktemp)
-trap 'rm -f "$table"' EXIT
+work=$(mktemp -d) table=$work/table
+trap 'rm -rf "$work"' EXIT
 for _ in $(seq "$rounds"); do
 	for cell in "${cells[@]}"; do
 		IFS=';' read -r name column unit flags <<<"$cell"
@@ -51,12 +53,10 @@ for _ in $(seq "$rounds"); do
 			BEGIN { print name, show("%.1f", ratio(mean(a, b), u)), show("%.1f", ratio(p, u)), show("%.3f", ratio(p, mean(a, b))), show("%.3f", ratio(a, b)) }' >>"$table"
 	done
 done
-printf '%-28s %10s %10s %21s %8s\n' 'median of the rounds' measured predicted 'predicted / measured' "A / A'"
+printf '%-28s %10s %10s %21s %8s %14s\n' 'median of the rounds' measured predicted 'predicted / measured' "A / A'" 'rounds left out'
 for cell in "${cells[@]}"; do
 	name=${cell%%;*}
-	row=$(mktemp)
-	awk -v name="$name" '$1 == name' "$table" >"$row"
-	read -r m p r aa < <(medians "$row" 5 %.3g | head -n 1 | cut -d ' ' -f 2-)
-	printf '%-28s %10s %10s %21s %8s\n' "${name//_/ }" "$m" "$p" "$r" "$aa"
-	rm -f "$row"
+	awk -v name="$name" '$1 == name' "$table" >"$work/row"
+	read -r m p r aa < <(medians "$work/row" 5 %.3g | head -n 1 | cut -d ' ' -f 2-)
+	printf '%-28s %10s %10s %21s %8s %14s\n' "${name//_/ }" "$m" "$p" "$r" "$aa" "$(awk '$4 == "-"' "$work/row" | wc -l)"
 done

@@ -7,19 +7,20 @@
 # With --rdma: {valkey-benchmark, kvwire's client} x {valkey-server, kvwire} x {tcp, rdma}, on the address of an RDMA device, without a second server: those
 # programs of Valkey that are in PATH and have RDMA. valkey-cli --rdma writes and reads a value first. Those that are missing are named; --rdma --check does
 # nothing else, and has the exit code 1 if all are missing.
-# KVWIRE_VALKEY_RDMA is valkey-rdma.so if valkey-server has RDMA as a module that lies elsewhere than beside it.
+# KVWIRE_VALKEY_RDMA is valkey-rdma.so if valkey-server has RDMA as a module that lies elsewhere than beside it. KVWIRE_PEERS_OPS="get" measures gets only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
 fail() { printf 'peers: %s\n' "$@" >&2 && exit 1; }
-peer=redis fabrics=(tcp) servers=(redis again kvwire) clients=(redis-benchmark kvwire) cli=(redis-cli) at=127.0.0.1 records=100000
+peer=redis fabrics=(tcp) servers=(redis again kvwire) clients=(redis-benchmark kvwire) cli=(redis-cli) at=127.0.0.1 records=100000 trial=20000
 points=("50 16 64" "50 16 1024" "50 1 64" "1 1 64")
 if [[ ${1:-} == --rdma ]]; then
     shift
-    peer=valkey fabrics=(tcp rdma) servers=() clients=() cli=() records=1000 points=("1 1 64" "8 16 64")
+    peer=valkey fabrics=(tcp rdma) servers=() clients=() cli=() records=1000 trial=2000 points=("1 1 64" "8 16 64")
 fi
 rounds=${1:-$([[ $peer == redis ]] && echo 3 || echo 5)} seconds=${2:-$([[ $peer == redis ]] && echo 2 || echo 1)}
-has_rdma() { command -v "$1" >/dev/null && "$1" --help 2>&1 | grep -q -e --rdma; }
+read -ra ops <<<"${KVWIRE_PEERS_OPS:-set get}"
+has_rdma() { command -v "$1" >/dev/null && [[ $("$1" --help 2>&1) == *--rdma* ]]; }
 if [[ $peer == redis ]]; then
     for p in redis-cli redis-benchmark redis-check-rdb; do
         command -v $p >/dev/null || fail "$p is not installed (apt-get install redis-tools, whose redis-check-rdb is redis-server, too)"
@@ -52,7 +53,6 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-listens() { (: <"/dev/tcp/$at/$1") 2>/dev/null; } # PORT
 free_port() { # prints a port on which no server listens
     local p
     for p in $(shuf -i 20000-32000 -n 50); do
@@ -60,16 +60,25 @@ free_port() { # prints a port on which no server listens
     done
     fail "no free port"
 }
-start() { # LOG PORT PROGRAM…: starts a server, and waits until it listens
-    local log=$dir/$1 p=$2 i
-    shift 2
-    timeout 3600 taskset -c 0 "$@" >"$log" 2>&1 &
+over() { [[ $1 == tcp ]] || echo --rdma; } # FABRIC: prints the flag of Valkey's programs
+ask() { # SERVER FABRIC COMMAND…: prints a command's answer
+    ((${#cli[@]})) || return 0
+    # shellcheck disable=SC2046 # no flag, or one
+    timeout 60 "${cli[@]}" $(over "$2") -h "$at" -p "${port[$1 $2]}" "${@:3}" 2>/dev/null | tr -d '\r'
+}
+start() { # SERVER FABRIC PROGRAM…: starts a server, and waits until it answers
+    local log=$dir/$1.$2 i
+    timeout 3600 taskset -c 0 "${@:3}" >"$log" 2>&1 &
     pids+=($!)
     for ((i = 0; i < 300; i++)); do
-        ! listens "$p" || return 0
+        if ((${#cli[@]})); then
+            [[ $(ask "$1" "$2" ping) != PONG ]] || return 0
+        else
+            ! listens "${port[$1 $2]}" || return 0
+        fi
         sleep 0.1
     done
-    fail "no server on port $p: $(tail -n 1 "$log")"
+    fail "no server $1 on port ${port[$1 $2]}: $(tail -n 1 "$log")"
 }
 rdma_of_valkey() { # PORT: prints the flags
     local module=${KVWIRE_VALKEY_RDMA:-$(dirname "$(realpath "$(command -v valkey-server)")")/valkey-rdma.so}
@@ -79,29 +88,23 @@ declare -A port # by server and fabric
 for name in "${servers[@]}"; do
     for fabric in "${fabrics[@]}"; do
         p=$(free_port)
+        port[$name $fabric]=$p
         case $name:$fabric in
-        kvwire:tcp) start $name.$fabric "$p" bin/kvwire serve --insecure --transport tcp --backend mem --listen "$at:$p" --server-cpus 0 ;;
-        kvwire:rdma) start $name.$fabric "$p" bin/kvwire serve --insecure --transport rdma --rdma-connect cm --backend mem --listen "$at:$p" --server-cpus 0 ;;
+        kvwire:tcp) start $name $fabric bin/kvwire serve --insecure --transport tcp --backend mem --listen "$at:$p" --server-cpus 0 ;;
+        kvwire:rdma) start $name $fabric bin/kvwire serve --insecure --transport rdma --rdma-connect cm --backend mem --listen "$at:$p" --server-cpus 0 ;;
         valkey:tcp) # the same process for both, by the same number
             read -ra flags <<<"$(rdma_of_valkey "$p")"
-            start $name.$fabric "$p" valkey-server --port "$p" --bind "$at" --protected-mode no --save '' --appendonly no "${flags[@]}"
+            start $name $fabric valkey-server --port "$p" --bind "$at" --protected-mode no --save '' --appendonly no "${flags[@]}"
             ;;
-        valkey:rdma) p=${port[valkey tcp]} ;;
+        valkey:rdma) port[$name $fabric]=${port[valkey tcp]} ;;
         *:tcp)
             ln -sf "$(command -v redis-check-rdb)" "$dir/redis-server"
-            start $name.$fabric "$p" "$dir/redis-server" --port "$p" --bind "$at" --save '' --appendonly no
+            start $name $fabric "$dir/redis-server" --port "$p" --bind "$at" --save '' --appendonly no
             ;;
         esac
-        port[$name $fabric]=$p
     done
 done
 
-over() { [[ $1 == tcp ]] || echo --rdma; } # FABRIC: prints the flag of Valkey's programs
-ask() { # SERVER FABRIC COMMAND…: a command's answer
-    ((${#cli[@]})) || return 0
-    # shellcheck disable=SC2046 # no flag, or one
-    timeout 60 "${cli[@]}" $(over "$2") -h "$at" -p "${port[$1 $2]}" "${@:3}" | tr -d '\r'
-}
 cpu() { ask "$@" info cpu | awk -F: '/^used_cpu_(user|sys):/ { s += $2; n++ } END { if (n == 2) printf "%.6f", s }'; } # SERVER FABRIC
 by_peer() { # SERVER FABRIC CONNS DEPTH BYTES OP REQUESTS: operations a second
     # shellcheck disable=SC2046 # no flag, or one
@@ -134,8 +137,8 @@ measure() {
 }
 
 version() { ask "$peer" tcp info server | sed -n "s/^$1_version://p"; }
-count=$((${#points[@]} * 2 * ${#clients[@]} * ${#servers[@]} * ${#fabrics[@]}))
-echo "peers: kvwire beside $peer-server $([[ ${servers[0]} != "$peer" ]] || version $peer): $rounds rounds of $count runs, about $((rounds * count * (seconds + 1) / 60 + 1)) min" >&2
+count=$((${#points[@]} * ${#ops[@]} * ${#clients[@]} * ${#servers[@]} * ${#fabrics[@]}))
+echo "peers: kvwire beside $peer-server $([[ ${servers[0]} != "$peer" ]] || version $peer): $rounds rounds of $count runs, about $(awk "BEGIN { print int($rounds * $count * ($seconds + 1) / 60 + 1) }") min" >&2
 if [[ $peer == valkey ]] && ((${#cli[@]})); then
     for name in "${servers[@]}"; do
         for fabric in "${fabrics[@]}"; do
@@ -149,24 +152,26 @@ if [[ ${clients[0]} != kvwire ]]; then
     for fabric in "${fabrics[@]}"; do
         for point in "${points[@]}"; do
             read -r conns depth bytes <<<"$point"
-            rate=$(figure "$peer-benchmark" by_peer "${servers[0]}" "$fabric" "$conns" "$depth" "$bytes" set $((records / 5)))
+            rate=$(figure "$peer-benchmark" by_peer "${servers[0]}" "$fabric" "$conns" "$depth" "$bytes" set $trial)
             [[ $rate != - ]] || fail "$peer-benchmark gives no figure at $conns x $depth over $fabric: how much to ask for is not known"
             amount["$fabric $point"]=$(awk -v r="$rate" -v s="$seconds" 'BEGIN { printf "%d", r * s }')
         done
     done
 fi
 fill() { # SERVER FABRIC BYTES: of both clients' keys all are there, in this size
-    [[ ${clients[0]} == kvwire ]] || by_peer "$1" "$2" 50 16 "$3" set $((5 * records)) >/dev/null || fail "$peer-benchmark cannot fill the server $1 over $2"
+    [[ ${clients[0]} == kvwire ]] || by_peer "$1" "$2" 8 16 "$3" set $((5 * records)) >/dev/null || fail "$peer-benchmark cannot fill the server $1 over $2"
     kvwire load "$1" "$2" --value-bytes "$3" >/dev/null || fail "kvwire load with the server $1 over $2: $(tail -n 1 "$dir/client.log")"
 }
-out=$dir/out
+out=$dir/out filled=
 for ((round = 1; round <= rounds; round++)); do
     for point in "${points[@]}"; do
         read -r conns depth bytes <<<"$point"
         for name in "${servers[@]}"; do
+            [[ $filled != "$bytes" ]] || break
             for fabric in "${fabrics[@]}"; do fill "$name" "$fabric" "$bytes"; done
         done
-        for op in set get; do
+        filled=$bytes
+        for op in "${ops[@]}"; do
             for client in "${clients[@]}"; do
                 for place in $(shuf -e "${servers[@]/%/:tcp}" $([[ $peer == redis ]] || printf '%s\n' "${servers[@]/%/:rdma}")); do
                     figures=$(measure "$client" "${place%:*}" "${place#*:}" "$conns" "$depth" "$bytes" "$op")

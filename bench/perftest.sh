@@ -27,7 +27,7 @@ pair() { # program arguments…: prints the client's line of results
 	timeout 60 "$tool" -d "$device" -i "$port" -x "$gid" -p "$tcp_port" -F "$@" >/dev/null 2>&1 &
 	server=$!
 	for _ in $(seq 200); do # until it listens; it would count a connection as its client
-		grep -qi ":$(printf %04X "$tcp_port") .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null && break
+		listens "$tcp_port" && break
 		read -rt 0.05 <> <(:) || true
 	done
 	timeout 60 "$tool" -d "$device" -i "$port" -x "$gid" -p "$tcp_port" -F "$@" "$addr" 2>/dev/null | grep -E '^ *[0-9]+ +[0-9]+ ' | tail -n 1

@@ -2,8 +2,11 @@ package bench
 
 import (
 	"math"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/loop"
@@ -35,6 +38,23 @@ func (u Usage) CPU() time.Duration { return u.User + u.Sys }
 
 // ProcessUsage returns the usage of all threads of this process.
 func ProcessUsage() Usage { return usage(unix.RUSAGE_SELF) }
+
+// ProcessResident returns the bytes of memory that this process has in RAM; 0: not known.
+func ProcessResident() uint64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(f[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}
 
 // threadUsage returns the usage of the calling thread: on a loop's goroutine, of the loop. Its clock is read first, which brings the thread's run time up to
 // date: getrusage alone lags by up to a tick of the scheduler (1–10 ms), too much for a slice.

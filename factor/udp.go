@@ -19,6 +19,9 @@ var udpRows = []Factor{
 	{Name: "udp-credits", Group: udpGroup, Side: Server | Client | Alike, Default: fmt.Sprint(udp.Credits), Range: Span{"1", fmt.Sprint(datagram.MaxCredits)}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.UDP.Credits },
 		Help: "packets of a connection that are on the way to the server; a connection has one for each request in flight at least",
 		When: onUDP},
+	{Name: "udp-segments", Group: udpGroup, Side: Server | Client | Alike, Default: "true", Owners: networks, At: func(v *Values) any { return &v.UDP.Segments },
+		Help: "one message for several datagrams of one size to one address, split and joined by the kernel (UDP_SEGMENT, UDP_GRO), if it can",
+		When: onUDP},
 	{Name: "congestion", Group: udpGroup, Side: Load | Client, Default: datagram.CongestionNone.String(), Words: datagram.Congestions(), Owners: networks, At: func(v *Values) any { return &v.UDP.Congestion },
 		Help: "what limits the rate of a connection of the client: the credits alone (none), or also the round trips that it measures (timely)",
 		When: onUDP},
@@ -31,5 +34,5 @@ var udpRows = []Factor{
 // Options returns the options of package udp, for both sides.
 func (v *UDPValues) Options() udp.Options {
 	c, _ := datagram.ParseCongestion(v.Congestion) // CheckWords has checked it
-	return udp.Options{DatagramBytes: int(v.DatagramBytes), Credits: v.Credits, Congestion: c, Loss: float64(v.Loss)}
+	return udp.Options{DatagramBytes: int(v.DatagramBytes), Credits: v.Credits, Congestion: c, Segments: v.Segments, Loss: float64(v.Loss)}
 }

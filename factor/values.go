@@ -115,6 +115,7 @@ type UDPValues struct {
 	DatagramBytes Bytes
 	Credits       int
 	Congestion    string
+	Segments      bool
 	Loss          Share
 }
 
@@ -141,6 +142,8 @@ type LoadValues struct {
 	Threads    int
 	CPUs       CPUs
 	LinkRate   Rate // bits per second; 0: no link of the run's own
+	LinkLoss   Share
+	LinkFrames bool
 
 	Duration   time.Duration
 	Operations Count // number of operations that end the window; 0: Duration ends it

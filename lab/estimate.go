@@ -68,8 +68,8 @@ func (r *Runner) Remarks(runs []experiment.Run) (all []string) {
 		_, given := r.Experiment.Cells[run.Cell].Get("duration")
 		duration = duration || given
 	}
-	if duration && inSlices && r.Time == 0 && r.Experiment.Slice == 0 { // who sets time or slice knows
-		add("duration has no effect: it is the length of whole runs, and all questions are measured in slices (time: how long; slice: whole chooses whole runs)")
+	if duration && inSlices && r.Time == 0 && r.Experiment.Slice == 0 { // time or slice show that slices are meant
+		add("duration has no effect: it is the length of whole runs, and all questions are measured in slices (set time for the length of a question, or slice: whole for whole runs)")
 	}
 	return all
 }

@@ -43,6 +43,9 @@ func unlike(a, b *Row, compared []string) (column string) {
 		if x == "" || y == "" || x == y || mayDiffer(c, compared) || a.inProcess() != b.inProcess() && slices.Contains(ofTwoProcesses, c) {
 			continue
 		}
+		if c == "client_cpus" && a.inProcess() && b.inProcess() && slices.Contains(compared, "server-cpus") { // one process has the CPUs of both
+			continue
+		}
 		return c
 	}
 	return ""

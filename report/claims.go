@@ -50,6 +50,7 @@ var quantities = []Metric{
 		return F(1 - float64(n)/float64(ops+errs))
 	}},
 	{"index_bytes_per_key", false, "B", func(r *Row) Float { return r.IndexBytesPerKey }},
+	{"server_resident_bytes", false, "B", func(r *Row) Float { return float(r.ServerResidentBytes) }},
 	{"disk_reads_per_op", false, "", func(r *Row) Float { return r.DiskReadsPerOp }},
 	{"disk_syscalls_per_io", false, "", func(r *Row) Float { return r.DiskSyscallsPerIO }},
 }

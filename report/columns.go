@@ -103,9 +103,9 @@ var (
 	}
 )
 
-// unitSuffixes are those that a name ends with, longest first: snake_case with SI base units.
+// unitSuffixes are those that a name ends with, longest first: snake_case with SI base units. The first of them is there because it ends with ns_per_op, too.
 var unitSuffixes = []struct{ suffix, unit string }{
-	{"ns_per_op", "ns/op"}, {"bytes_copied_per_op", "B/op"}, {"bytes_per_s", "B/s"}, {"_per_op", "1/op"}, {"_per_s", "1/s"}, {"_per_io", "1/IO"},
+	{"retransmissions_per_op", "1/op"}, {"ns_per_op", "ns/op"}, {"bytes_copied_per_op", "B/op"}, {"bytes_per_s", "B/s"}, {"_per_op", "1/op"}, {"_per_s", "1/s"}, {"_per_io", "1/IO"},
 	{"_per_poll", "1/poll"}, {"_per_turn", "1/turn"}, {"_ns", "ns"}, {"_bytes", "B"}, {"_mtu", "B"}, {"_ratio", "1"},
 }
 
@@ -171,6 +171,7 @@ var meanings = map[string]string{
 	"nobuffers_per_op": "receives that found no provided buffer (ENOBUFS), of both sides", "cq_overflows": "times that completions waited outside of a full queue, of both sides", "zerocopies_per_op": "sends without copy that were requested, of both sides",
 	"zerocopied_ratio": "share of the sends without copy that the kernel copied nevertheless",
 	"sends_per_op":     "sends to sockets, system calls or ring entries, of both sides", "receives_per_op": "receives from sockets, system calls or ring entries, of both sides", "hops_per_op": "requests and replies that went from one loop to another, of both sides",
+	"client_resident_bytes": "memory of the client's process in RAM, at the end (inproc: of client and server)", "server_resident_bytes": "memory of the server's process in RAM, at the end",
 	"udp_packets_per_op": "datagrams given to the kernel, by both sides", "udp_retransmissions_per_op": "packets of requests, and of what asks for parts of replies, that were sent again",
 	"udp_timeouts_per_op": "requests whose time-out passed without progress", "udp_stalls_per_op": "times that a request had something to send, and its connection had no credit", "udp_rtt_ns": "mean round trip of datagrams, without the server's time",
 	"load_hosts": "processes that made the load together, each behind a launcher",

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +208,27 @@ func TestTheAnswerIsInASentence(t *testing.T) {
 	want := "The median latency is " + RatioText(c.Ratio) + "× " + c.Brackets() + " that of TCP over io_uring sockets."
 	if got := p.answer(); len(got) == 0 || !strings.HasPrefix(got[0], strings.TrimSuffix(want, ".")) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Variants over one network have their labels in the sentence; of many variants it has the lowest and the highest.
+func TestTheAnswerNamesVariantsOfOneNetwork(t *testing.T) {
+	p := page(t)
+	p.Factor = "transport"
+	q := &p.Questions[0]
+	fast := find(t, p.Comparisons, "fast", "lat_p50_ns")
+	for i, ratio := range []float64{0.5, 3, 2, 0.25, 4, 5} {
+		v, c := q.Variants[1], fast
+		label := "uring " + strconv.Itoa(i)
+		v.Label, c.Variant, c.Ratio, v.Row.Transport = label, label, ratio, "uring"
+		q.Variants, p.Comparisons = append(q.Variants, v), append(p.Comparisons, c)
+		if got := strings.Join(p.answer(), " "); i == 1 && (!strings.Contains(got, "with uring 0") || !strings.Contains(got, "with uring 1")) {
+			t.Errorf("two over one network: %q", got)
+		}
+	}
+	got := p.answer()[0]
+	if !strings.Contains(got, "with uring 3") || !strings.Contains(got, "with uring 5") || strings.Contains(got, "uring 1") || !strings.Contains(got, "the lowest and the highest of ") {
+		t.Errorf("six over one network: %q", got)
 	}
 }
 

@@ -226,7 +226,7 @@ type Row struct {
 	TLS                   string `csv:"tls"`                       // on or off
 	TCPSlowStartAfterIdle Bool   `csv:"tcp_slow_start_after_idle"` // net.ipv4.tcp_slow_start_after_idle: an idle connection forgets its congestion window
 
-	// All factors that have no field above, because no code reads them: their columns are in the order of factor.All.
+	// All factors without a field above: no code reads them. Their columns are in the order of factor.All.
 	Factors Factors
 
 	// Outcome.
@@ -297,6 +297,10 @@ type Row struct {
 	ClientParkedCPUNs   Int   `csv:"client_parked_cpu_ns"` // CPU time of the client while it was parked, in all
 	ServerParkedCPUNs   Int   `csv:"server_parked_cpu_ns"`
 	ParkedCPURatio      Float `csv:"parked_cpu_ratio"` // CPU time of both processes while parked, divided by that time
+
+	// Memory in RAM at the end of the window. The kernel's memory for sockets is in neither.
+	ClientResidentBytes Int `csv:"client_resident_bytes"`
+	ServerResidentBytes Int `csv:"server_resident_bytes"`
 
 	// Cost of messages and of loops, of client and server together.
 	SendsPerOp      Float `csv:"sends_per_op"`      // to sockets: system calls or ring entries

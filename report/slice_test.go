@@ -300,6 +300,14 @@ func TestSidesThatDifferInMoreAreRefused(t *testing.T) {
 		{"a copy of the same store", change(func(r *Row) { r.DataSet = "copied" }), []string{"transport"}, ""},
 		{"in one process", change(func(r *Row) { r.Transport, r.ClientThreads, r.ClientCPUs, r.Hosts = "inproc", I(2), "0-1", I(1) }), []string{"transport"}, ""},
 		{"on other CPUs", change(func(r *Row) { r.ClientCPUs = "2" }), []string{"transport"}, "in client_cpus, too"},
+		{"all on other CPUs, in one process", func(p *Pairs) {
+			for _, s := range append([]Series{p.Baseline, p.Again}, p.Variants...) {
+				for _, r := range s.Rows {
+					r.Transport = "inproc"
+				}
+			}
+			change(func(r *Row) { r.ClientCPUs = "2" })(p)
+		}, []string{"server-cpus"}, ""},
 		{"skipped", change(func(r *Row) { r.Conns, r.SkippedReason = I(4), "no device" }), []string{"transport"}, ""},
 		{"the baseline again", func(p *Pairs) { p.Again.Rows[2].Depth = I(1) }, []string{"transport"}, "in depth, too: tcp has 16, and tcp has 1"},
 	} {

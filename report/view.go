@@ -256,7 +256,7 @@ func (p *Page) modelled() bool {
 	})
 }
 
-// answerMost is the largest number of variants in a sentence.
+// answerMost is the largest number of variants in a sentence; of more it has the lowest and the highest.
 const answerMost = 5
 
 // answer is the result in sentences: of the first question with claims, or else the first one with ratios; and the range over all questions.
@@ -288,22 +288,24 @@ func (p *Page) answer() (sentences []string) {
 		{"cpu_ns_per_op", "", op + " costs", "the CPU of " + base},
 		{"lat_p50_ns", "The median latency is", "", "that of " + base},
 	} {
+		shown, of := p.extremes(q, s.metric)
 		var parts []string
-		for i := range q.Variants {
-			v := &q.Variants[i]
-			if c := ratios(p.Comparisons, q.Title, v.Label, s.metric); c != nil && len(parts) < answerMost {
-				figure := strings.TrimSpace(RatioText(c.Ratio) + "× " + c.Brackets())
-				switch {
-				case len(parts) > 0:
-					parts = append(parts, p.through(v)+" "+figure)
-				case s.begin == "":
-					parts = append(parts, capital(p.through(v))+" "+s.verb+" "+figure+" "+s.of)
-				default:
-					parts = append(parts, s.begin+" "+figure+" "+s.of+" "+p.through(v))
-				}
+		for i, c := range shown {
+			v := &q.Variants[slices.IndexFunc(q.Variants, func(v PageVariant) bool { return v.Label == c.Variant })]
+			through, figure := p.throughAmong(q, v), strings.TrimSpace(RatioText(c.Ratio)+"× "+c.Brackets())
+			switch {
+			case i > 0:
+				parts = append(parts, through+" "+figure)
+			case s.begin == "":
+				parts = append(parts, capital(through)+" "+s.verb+" "+figure+" "+s.of)
+			default:
+				parts = append(parts, s.begin+" "+figure+" "+s.of+" "+through)
 			}
 		}
 		if len(parts) > 0 {
+			if of > len(shown) {
+				parts[len(parts)-1] += fmt.Sprintf(", the lowest and the highest of %d", of)
+			}
 			sentences = append(sentences, strings.Join(parts, "; ")+".")
 		}
 	}
@@ -313,12 +315,39 @@ func (p *Page) answer() (sentences []string) {
 	return append(sentences, p.ranges(base)...)
 }
 
+// extremes are the ratios of a question for a sentence: all of them in the variants' order, or, if they are too many, the lowest and the highest; of is the number of all.
+func (p *Page) extremes(q *PageQuestion, metric string) (all []*Comparison, of int) {
+	for i := range q.Variants {
+		if c := ratios(p.Comparisons, q.Title, q.Variants[i].Label, metric); c != nil {
+			all = append(all, c)
+		}
+	}
+	of = len(all)
+	if of <= answerMost {
+		return all, of
+	}
+	byRatio := func(a, b *Comparison) int { return cmp.Compare(a.Ratio, b.Ratio) }
+	return []*Comparison{slices.MinFunc(all, byRatio), slices.MaxFunc(all, byRatio)}, of
+}
+
+// throughAmong is through, or, where several variants of the question are over the same network, the variant's label.
+func (p *Page) throughAmong(q *PageQuestion, v *PageVariant) string {
+	name := p.through(v)
+	for i := range q.Variants {
+		if o := &q.Variants[i]; o.Label != v.Label && p.through(o) == name {
+			return "with " + SeriesName(p.Factor, v.Label)
+		}
+	}
+	return name
+}
+
 // ranges is a sentence about CPU time in all questions.
 func (p *Page) ranges(base string) []string {
 	type span struct {
 		through   string
 		low, high float64
-		n         int
+		n         int // questions
+		last      int // the last of them
 	}
 	var all []span
 	most := 0
@@ -332,10 +361,12 @@ func (p *Page) ranges(base string) []string {
 			name := p.through(&q.Variants[k])
 			at := slices.IndexFunc(all, func(s span) bool { return s.through == name })
 			if at < 0 {
-				at, all = len(all), append(all, span{name, c.Ratio, c.Ratio, 0})
+				at, all = len(all), append(all, span{name, c.Ratio, c.Ratio, 0, -1})
 			}
 			s := &all[at]
-			s.low, s.high, s.n = min(s.low, c.Ratio), max(s.high, c.Ratio), s.n+1
+			if s.low, s.high = min(s.low, c.Ratio), max(s.high, c.Ratio); s.last != i {
+				s.last, s.n = i, s.n+1
+			}
 			most = max(most, s.n)
 		}
 	}

@@ -15,13 +15,14 @@ import (
 
 // Counters are the server's reply to kv.OpStats: its flags, and its counters since its start.
 type Counters struct {
-	Loops   transport.LoopCounters `json:"loops"`
-	Process bench.Usage            `json:"process"`
-	Stores  []store.Stats          `json:"stores"`
-	Flags   map[string]string      `json:"flags"` // of the server, by name
-	GCPause time.Duration          `json:"gc_pause_ns"`
-	Allocs  uint64                 `json:"allocs"`
-	Host    bench.HostTimes        `json:"host"` // CPU times of its machine; zero: not known
+	Loops    transport.LoopCounters `json:"loops"`
+	Process  bench.Usage            `json:"process"`
+	Stores   []store.Stats          `json:"stores"`
+	Flags    map[string]string      `json:"flags"` // of the server, by name
+	GCPause  time.Duration          `json:"gc_pause_ns"`
+	Allocs   uint64                 `json:"allocs"`
+	Resident uint64                 `json:"resident_bytes"` // of the process, in RAM; 0: not known
+	Host     bench.HostTimes        `json:"host"`           // CPU times of its machine; zero: not known
 }
 
 // Disk returns the reads and writes of all partitions.
@@ -112,7 +113,7 @@ func (s *Server) sum(loops []transport.LoopCounters, stores []store.Stats) (c Co
 	if metrics.Read(allocs); allocs[0].Value.Kind() == metrics.KindUint64 {
 		c.Allocs = allocs[0].Value.Uint64()
 	}
-	c.Process = bench.ProcessUsage()
+	c.Process, c.Resident = bench.ProcessUsage(), bench.ProcessResident()
 	c.Host, _ = bench.ReadHostTimes() // an error leaves zeros: not known
 	return c
 }

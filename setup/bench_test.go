@@ -38,13 +38,21 @@ run "${0##*/}" '#bytes' " 64 2000 4.00 9.00 $([[ $0 == *bw ]] && echo 0.002 || e
 	"sockperf":        `[[ $1 == ping-pong ]] || exec sleep 60; run sockperf 'sockperf: ---> percentile 50.000 =   10.000'`,
 	"fio":             `[[ $* != *--rw=write* ]] || exit 0; run fio '      "iops" : 0.000000,' '      "iops" : 2000.000000,'`,
 	"redis-check-rdb": `exec sleep 60`,
-	"redis-cli": `case $* in
-*ping) echo PONG ;;
-*cpu) n=$(cat "$WORK/cpu" 2>/dev/null || echo 0); echo $((n + 1)) >"$WORK/cpu"; printf 'used_cpu_sys:%d\r\nused_cpu_user:1\r\n' $n ;;
-*) printf 'redis_version:1.2.3\r\n' ;;
-esac`,
+	"redis-cli":       redisCLI,
 	"redis-benchmark": `run redis-benchmark '"test","rps"' '"GET","1000"'`,
+	"valkey-server":   `exec sleep 60`,
+	"valkey-cli":      `[[ $1 != --help ]] || { echo --rdma && exit; }` + "\n" + redisCLI,
+	"valkey-benchmark": `[[ $1 != --help ]] || { echo --rdma && exit; }
+run valkey-benchmark '"test","rps"' '"GET","1000"'`,
 }
+
+const redisCLI = `case $* in
+*ping) echo PONG ;;
+*set*) echo OK ;;
+*get*) echo hello ;;
+*cpu) n=$(cat "$WORK/cpu" 2>/dev/null || echo 0); echo $((n + 1)) >"$WORK/cpu"; printf 'used_cpu_sys:%d\r\nused_cpu_user:1\r\n' $n ;;
+*) printf 'redis_version:1.2.3\r\nvalkey_version:1.2.3\r\n' ;;
+esac`
 
 // benchScript runs a script of bench/ with fake programs, and returns what it prints.
 func benchScript(t *testing.T, fail, name string, args ...string) (out, complaints string) {
@@ -115,6 +123,8 @@ func TestFailedRunsAreInNoMedian(t *testing.T) {
 			"put-inplace-depth-64 median ratio 0.500, A/A 1.000, 1 of 2 rounds failed",
 			"flush/device median ratio 1.000, of fio 1.000"}, "store.sh: fio --rw=randread failed and is left out"},
 		{"peers.sh", []string{"2", "1"}, "redis-benchmark 11, kvwire 1", []string{"2 of 96 runs failed, and are in no median"}, "failed and is left out"},
+		{"peers.sh", []string{"--rdma", "2", "1"}, "valkey-benchmark 9, kvwire 1", []string{"valkey-cli with kvwire over rdma: ok",
+			"2 of 64 runs failed, and are in no median"}, "failed and is left out"},
 		{"sockets.sh", []string{"2", "1", "quickack"}, "kvwire 5, kvwire 7", []string{
 			"1 x 1 64 get: 1000 operations/s, 2.00 us of CPU each", "4 x 4 1MiB get: 1000 operations/s, 2.00 us of CPU each",
 			"2 of 36 runs failed, and are in no median"}, "failed and is left out"},

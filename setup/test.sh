@@ -159,11 +159,12 @@ run_experiment() {
 
 # shipped_experiments runs all shipped experiments in three generations with --long, else two of them in one generation (half a minute by --estimate).
 shipped_experiments() {
-    local file name
+    local file name device=()
+    [[ $rdma_here ]] || device=(--rdma-device model)
     go build "${native[@]}" -o "$out/kvwire" ./cmd/kvwire
     if [[ ! $long ]]; then
-        run_experiment quick --generations 1 --time 2s
-        run_experiment distributed-kv-verbs --generations 1 --time 4s
+        run_experiment quick "${device[@]}" --generations 1 --time 2s
+        run_experiment distributed-kv-verbs "${device[@]}" --generations 1 --time 4s
         return
     fi
     for file in experiments/*/experiment.yaml; do

@@ -71,7 +71,7 @@ type nameError struct{ text string }
 
 func (e *nameError) Error() string { return e.text }
 
-// Is is for errors.Is.
+// Is implements the interface of errors.Is.
 func (e *nameError) Is(target error) bool { return target == fs.ErrInvalid }
 
 func wrongName(format string, args ...any) error { return &nameError{fmt.Sprintf(format, args...)} }

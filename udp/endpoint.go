@@ -603,7 +603,7 @@ func (e *endpoint) Close() bool {
 		}
 	}
 	e.flush(e.l.AwakeNow())
-	if len(e.open) > 0 || e.first < e.n {
+	if len(e.open) > 0 || e.packet < e.packets {
 		return false
 	}
 	e.close()

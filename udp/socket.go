@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	batch       = 64      // packets of one system call
-	batchesMax  = 4       // receives of one turn
+	batch       = 64      // packets of one system call; with segments: packets to send, and messages to receive
+	segmentsMax = 65507   // most bytes of a message of several packets
+	segmentsIn  = 16      // messages of one receive that may have several packets each
+	packetsMax  = 256     // after so many packets the other members of the loop have their turn
 	bufferBytes = 4 << 20 // of the socket, in each direction, as far as the system grants it
 )
 
@@ -42,20 +44,30 @@ type carrier struct {
 	fd    int
 
 	readable bool // the socket may have packets for which no event will come
-	blocked  bool // the send buffer is full; an event will follow
+	blocked  bool // the send buffer is full; an event will follow (see block)
 
 	received, sent uint64 // bytes
 
-	in      [batch]sys.Datagram
-	inIov   [batch]unix.Iovec
-	inFrom  [batch]datagram.Address
+	segments bool    // several packets of one size, to one address, are sent as one message
+	faults   *faults // nil: none
+
+	// Receiving. A message has one packet, or several of one sender.
+	in     [batch]sys.Datagram
+	inIov  [batch]unix.Iovec
+	inFrom [batch]datagram.Address
+	inRoom [batch]sys.SegmentRoom
+
+	// Sending: out[packet:packets] are packets that the kernel has not taken yet, and outMsg[first:n] their messages.
 	out     [batch]datagram.Packet
+	packet  int
+	packets int
 	outMsg  [batch]sys.Datagram
-	outIov  [batch][3]unix.Iovec
-	first   int // out[first:n] are packets that the kernel has not taken yet
+	outIov  [batch * 3]unix.Iovec
+	outRoom [batch]sys.SegmentRoom
+	outOf   [batch]int // packets of each message
+	first   int
 	n       int
-	faults  *faults // nil: none
-	failing int     // errors of sendmmsg for the packet first
+	failing int // errors of sendmmsg for the message first
 }
 
 // nameBytes returns the length of a socket address.
@@ -127,53 +139,59 @@ func bind(network, addr string) (fd int, bound netip.AddrPort, err error) {
 // newCarrier puts a socket onto a loop. It owns the descriptor, unless it returns an error. of are the core's counters.
 func newCarrier(l *loop.Loop, id loop.MemberID, fd int, c core, of *datagram.Counters, o *Options) (*carrier, error) {
 	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, of: of, fd: fd, faults: newFaults(o, l.Name())}
-	datagramBytes := o.core().DatagramBytes
-	memory := make([]byte, batch*datagramBytes)
+	room := o.core().DatagramBytes
+	if o.Segments && sys.AskSegments(fd) {
+		s.segments, room = true, segmentsMax
+	}
+	memory := make([]byte, batch*room)
 	for i := range s.in {
-		sys.SetIovec(&s.inIov[i], memory[i*datagramBytes:(i+1)*datagramBytes])
+		sys.SetIovec(&s.inIov[i], memory[i*room:(i+1)*room])
 		s.in[i].Hdr.Iov = &s.inIov[i]
 		s.in[i].Hdr.SetIovlen(1)
 	}
-	return s, l.Watch(id, fd, unix.EPOLLIN|unix.EPOLLOUT, 0)
+	return s, l.Watch(id, fd, unix.EPOLLIN, 0)
 }
 
 // event handles an epoll event.
 func (s *carrier) event(events uint32) {
 	s.readable = s.readable || events&(unix.EPOLLIN|unix.EPOLLERR) != 0
-	if events&unix.EPOLLOUT != 0 {
+	if events&unix.EPOLLOUT != 0 && s.blocked {
 		s.blocked = false
+		_ = s.l.ChangeWatch(s.id, s.fd, unix.EPOLLIN, 0) // else only further wake-ups follow
 	}
 }
 
-// poll receives, at most batchesMax times. A rest is received in the next turn, so that other members get the loop.
+// block waits for room in the send buffer. Nothing else asks for EPOLLOUT: a socket of UDP reports it for each packet that the receiver has taken.
+func (s *carrier) block() {
+	if s.l.ChangeWatch(s.id, s.fd, unix.EPOLLIN|unix.EPOLLOUT, 0) != nil {
+		s.l.Again() // it tries again in the next turn
+		return
+	}
+	s.blocked = true
+}
+
+// poll receives, until packetsMax. A rest is received in the next turn, so that other members get the loop.
 func (s *carrier) poll(now int64) (found int) {
-	for range batchesMax {
-		if !s.readable {
-			break
+	for s.readable && found < packetsMax {
+		in := s.in[:]
+		if s.segments {
+			in = s.in[:segmentsIn]
 		}
-		for i := range s.in {
+		for i := range in {
 			s.in[i].SetAddress(s.inFrom[i][:])
+			s.in[i].SetSegmentRoom(&s.inRoom[i])
 		}
 		s.l.Stats.Syscalls++
 		s.count.Receives++
-		n, err := sys.Recvmmsg(s.fd, s.in[:])
+		n, err := sys.Recvmmsg(s.fd, in)
 		if err != nil {
 			s.readable = !errors.Is(err, unix.EAGAIN) // else the error of a datagram that was sent, which is cleared now
-			continue
+			break
 		}
 		for i := range n {
-			b := sys.IovecBytes(&s.inIov[i])[:s.in[i].Len]
-			s.received += uint64(len(b))
-			switch {
-			case s.in[i].Hdr.Flags&unix.MSG_TRUNC != 0:
-			case s.faults != nil:
-				s.faults.receive(now, &s.inFrom[i], b, s.core)
-			default:
-				s.core.Receive(now, &s.inFrom[i], b)
-			}
+			found += s.receive(now, i)
 		}
-		found += n
-		s.readable = n == batch
+		s.readable = n == len(in)
 	}
 	if s.readable {
 		s.l.Again()
@@ -181,25 +199,49 @@ func (s *carrier) poll(now int64) (found int) {
 	return found
 }
 
+// receive passes the packets of a received message to the core, and returns how many there are.
+func (s *carrier) receive(now int64, i int) (n int) {
+	m := &s.in[i]
+	b := sys.IovecBytes(&s.inIov[i])[:m.Len]
+	s.received += uint64(len(b))
+	if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
+		return 1
+	}
+	for size := m.Segment(); ; {
+		p := b[:min(size, len(b))]
+		if s.faults != nil {
+			s.faults.receive(now, &s.inFrom[i], p, s.core)
+		} else {
+			s.core.Receive(now, &s.inFrom[i], p)
+		}
+		n++
+		if b = b[len(p):]; len(b) == 0 {
+			return n
+		}
+	}
+}
+
 // flush sends what the core has to send.
 func (s *carrier) flush(now int64) {
 	for !s.blocked {
-		if s.first == s.n {
-			s.first, s.n, s.failing = 0, s.core.Transmit(now, s.out[:]), 0
-			if s.n == 0 {
+		if s.packet == s.packets {
+			s.packet, s.packets, s.failing = 0, s.core.Transmit(now, s.out[:]), 0
+			if s.packets == 0 {
 				return
 			}
-			for i := range s.n {
-				s.describe(i)
-			}
+			s.describe()
 		}
 		s.l.Stats.Syscalls++
 		s.count.Sends++
 		k, err := sys.Sendmmsg(s.fd, s.outMsg[s.first:s.n])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			s.blocked = true
+			s.block()
 			return
+		case s.segments && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EIO)):
+			s.segments = false // packets beyond the path's MTU, which IP fragments one by one, or a device that cannot
+			s.describe()
+			continue
 		case err != nil: // perhaps the error of an earlier datagram: try once more, and then take this one as lost
 			if s.failing++; s.failing < 2 {
 				continue
@@ -207,32 +249,81 @@ func (s *carrier) flush(now int64) {
 			k = 1
 		}
 		s.failing = 0
-		s.core.Release(s.out[s.first : s.first+k])
-		s.first += k
+		s.taken(k)
 	}
 }
 
-// describe makes the message of a packet.
-func (s *carrier) describe(i int) {
-	p, v, n := &s.out[i], &s.outIov[i], 1
-	sys.SetIovec(&v[0], p.Head[:p.HeadBytes])
-	for _, b := range p.Body {
-		if len(b) > 0 {
-			sys.SetIovec(&v[n], b)
-			n++
+// taken returns the packets of the next k messages to the core.
+func (s *carrier) taken(k int) {
+	of := 0
+	for _, n := range s.outOf[s.first : s.first+k] {
+		of += n
+	}
+	packets := s.out[s.packet : s.packet+of]
+	s.first, s.packet = s.first+k, s.packet+of
+	for i := range packets {
+		s.sent += uint64(packets[i].Bytes())
+	}
+	s.core.Release(packets)
+}
+
+// describe makes the messages of the packets that the kernel has not taken yet.
+func (s *carrier) describe() {
+	s.first, s.n = 0, 0
+	iov := s.outIov[:]
+	for i := s.packet; i < s.packets; s.n++ {
+		of := s.together(s.out[i:s.packets])
+		parts := 0
+		for j := range of {
+			p := &s.out[i+j]
+			sys.SetIovec(&iov[parts], p.Head[:p.HeadBytes])
+			parts++
+			for _, b := range p.Body {
+				if len(b) > 0 {
+					sys.SetIovec(&iov[parts], b)
+					parts++
+				}
+			}
+		}
+		m, p := &s.outMsg[s.n], &s.out[i]
+		m.SetAddress(p.To[:nameBytes(&p.To)])
+		m.Hdr.Iov = &iov[0]
+		m.Hdr.SetIovlen(parts)
+		size := 0
+		if of > 1 {
+			size = p.Bytes()
+		}
+		m.SetSegments(&s.outRoom[s.n], size)
+		s.outOf[s.n] = of
+		iov = iov[parts:]
+		i += of
+	}
+}
+
+// together returns how many of the first packets are one message: they have one address and one size, but for the last one, which may be shorter.
+func (s *carrier) together(packets []datagram.Packet) int {
+	if !s.segments {
+		return 1
+	}
+	first := &packets[0]
+	size := first.Bytes()
+	for i, total := 1, size; i < len(packets); i++ {
+		p := &packets[i]
+		n := p.Bytes()
+		if total += n; n > size || total > segmentsMax || p.To != first.To {
+			return i
+		}
+		if n < size {
+			return i + 1
 		}
 	}
-	m := &s.outMsg[i]
-	m.SetAddress(p.To[:nameBytes(&p.To)])
-	m.Hdr.Iov = &v[0]
-	m.Hdr.SetIovlen(n)
-	s.sent += uint64(p.Bytes())
+	return len(packets)
 }
 
 // drop takes the packets that wait for room in the send buffer as lost: memory that they point to is about to be freed.
 func (s *carrier) drop() {
-	waiting := s.out[s.first:s.n]
-	s.first = s.n
+	waiting := s.out[s.packet:s.packets]
+	s.packet, s.first = s.packets, s.n
 	s.core.Release(waiting)
 }
 
@@ -264,7 +355,7 @@ func (s *carrier) counted() {
 
 // busy names work that no connection counts; "": there is none.
 func (s *carrier) busy() string {
-	if s.readable || s.first < s.n {
+	if s.readable || s.packet < s.packets {
 		return "a socket has packets that were not received or sent"
 	}
 	return ""

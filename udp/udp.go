@@ -20,6 +20,7 @@ type Options struct {
 	DatagramBytes int                 // largest datagram (1472)
 	Credits       int                 // packets of a connection in flight to the server (64)
 	Congestion    datagram.Congestion // of clients
+	Segments      bool                // several datagrams in one message, where the kernel has that (UDP_SEGMENT and UDP_GRO)
 
 	// For tests, and for machines without netem: shares of the packets that each side drops on arrival, and delivers a second time.
 	Loss, Duplicates float64

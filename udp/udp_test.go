@@ -16,13 +16,13 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-var network = transporttest.Network{Transport: Transport{}, Datagrams: true}
+var network = transporttest.Network{Transport: Transport{Options{Segments: true}}, Datagrams: true}
 
 func TestMain(m *testing.M) { transporttest.Main(m, network) }
 
 func TestUDP(t *testing.T) { transporttest.Run(t, network) }
 
-// The suite over datagrams of loopback's size, few credits, and a rate.
+// The suite over datagrams of loopback's size, each a message of its own, few credits, and a rate.
 func TestOptions(t *testing.T) {
 	n := network
 	n.Transport = Transport{Options{DatagramBytes: 60_000, Credits: 4, Congestion: datagram.CongestionTimely}}
@@ -233,6 +233,38 @@ func TestRequestsWaitForMemory(t *testing.T) {
 		s, err := r.Server.Stats()
 		return err == nil && s[0].PoolBytes == 0 && s[0].ConnBytes == 0 && s[0].Conns == 0
 	})
+}
+
+// Packets of one size to one address are one message, with a shorter one at its end, up to the largest datagram.
+func TestPacketsAreOneMessage(t *testing.T) {
+	one, other := datagram.Address{1}, datagram.Address{2}
+	packets := func(to datagram.Address, sizes ...int) (all []datagram.Packet) {
+		for _, n := range sizes {
+			all = append(all, datagram.Packet{To: to, HeadBytes: datagram.HeaderBytes, Body: [2][]byte{make([]byte, n-datagram.HeaderBytes)}})
+		}
+		return all
+	}
+	many := make([]int, 64)
+	for i := range many {
+		many[i] = 1472
+	}
+	for name, c := range map[string]struct {
+		packets []datagram.Packet
+		want    int
+	}{
+		"one size":        {packets(one, 90, 90, 90), 3},
+		"a shorter one":   {packets(one, 90, 80, 80), 2},
+		"a longer one":    {packets(one, 90, 91), 1},
+		"another address": {append(packets(one, 90, 90), packets(other, 90)...), 2},
+		"too many bytes":  {packets(one, many...), 44},
+	} {
+		if got := (&carrier{segments: true}).together(c.packets); got != c.want {
+			t.Errorf("%s: %d of %d packets", name, got, len(c.packets))
+		}
+		if got := (&carrier{}).together(c.packets); got != 1 {
+			t.Errorf("%s, without segments: %d packets", name, got)
+		}
+	}
 }
 
 func BenchmarkLoopUDPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }

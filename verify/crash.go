@@ -61,7 +61,7 @@ const (
 const crashKeys = 500
 
 // crashNetworks are the networks of folders, in turn. inproc also has the operations that frames do not have, and its client dies with the server.
-var crashNetworks = []string{"tcp", "uring", "inproc"}
+var crashNetworks = []string{"tcp", "uring", "udp", "inproc"}
 
 // Run runs the rounds. An error is a violation or a failure of the test; the figures are those of the rounds before it.
 func (c Crashes) Run(ctx context.Context) (CrashFigures, error) {

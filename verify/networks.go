@@ -12,6 +12,7 @@ import (
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/udp"
 	"github.com/kvwire/kvwire/uring"
 )
 
@@ -21,6 +22,7 @@ type network struct {
 	feature string // in KVWIRE_REQUIRE; "": it works everywhere
 	local   bool   // client and server are one process
 	redis   bool   // its clients speak Redis's protocol: gets, puts and deletes
+	udp     bool   // its hello does not travel by TCP
 	impl    transport.Transport
 }
 
@@ -30,6 +32,8 @@ var networks = []network{
 	{name: "tcp-redis", redis: true, impl: tcp.Transport{}},
 	{name: "tcp-goroutines", impl: tcp.Transport{Options: tcp.Options{Engine: tcp.Goroutines}}},
 	{name: "uring", feature: "uring", impl: uring.Transport{}},
+	{name: "udp", udp: true, impl: udp.Transport{Options: udp.Options{Segments: true}}},
+	{name: "udp-loss", udp: true, impl: udp.Transport{Options: udp.Options{Loss: 0.02, Duplicates: 0.02, Seed: 1}}},
 	{name: "rdma-send", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Send}}},
 	{name: "rdma-write", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Write}}},
 	{name: "rdma-read", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Read}}},

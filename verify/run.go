@@ -40,6 +40,9 @@ func (s Setup) String() string {
 	return t
 }
 
+// perNetwork is the number of Setups of each network.
+const perNetwork = 6
+
 // Setups returns all combinations of network, placement, backend and way of updating.
 func Setups() (all []Setup) {
 	for _, n := range networks {

@@ -22,6 +22,7 @@ import (
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/datagram"
 	"github.com/kvwire/kvwire/transport/transporttest"
 	"github.com/kvwire/kvwire/wire"
 )
@@ -186,7 +187,11 @@ func (s *soaking) load(ctx context.Context, until time.Time) error {
 			})
 		}
 		for range soakHostilePeers {
-			if !t.n.local {
+			switch {
+			case t.n.local:
+			case t.n.udp:
+				all.Go(func() { t.hostileDatagrams(ctx) })
+			default:
 				all.Go(func() { t.hostilePeer(ctx) })
 			}
 		}
@@ -432,6 +437,34 @@ func (t *soakServer) check(r *kv.Request, hungUp bool) error {
 		}
 	}
 	return nil
+}
+
+// hostileDatagrams sends packets of each kind with random contents, from many ports.
+func (t *soakServer) hostileDatagrams(ctx context.Context) {
+	pause := time.NewTicker(time.Millisecond)
+	defer pause.Stop()
+	for ctx.Err() == nil {
+		nc, err := net.Dial("udp", t.server.Addr())
+		if err != nil {
+			return // the process has no more ports or files, which other checks report
+		}
+		t.s.count.hostilePeers.Add(1)
+		for range 16 {
+			b := make([]byte, datagram.HeaderBytes+rand.IntN(1400))
+			for i := range b {
+				b[i] = byte(rand.Uint32())
+			}
+			h := datagram.Header{Kind: datagram.Kind(1 + rand.IntN(15)), Slot: uint16(rand.IntN(16)), ID: datagram.ID{Index: uint32(rand.IntN(8)), Token: rand.Uint64()},
+				Number: uint32(rand.IntN(4)), Bytes: uint32(rand.IntN(2000)), Flags: uint8(rand.IntN(2))}
+			h.Encode(b)
+			_, _ = nc.Write(b)
+		}
+		_ = nc.Close()
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+	}
 }
 
 // hostilePeer connects by TCP, sends something, perhaps waits for a moment, and leaves, perhaps with a reset.

@@ -357,27 +357,35 @@ func (l *life) compare(ps ...*party) {
 			l.line("%s: %d: %s", p.name, c.WR, l.status(c, false))
 		}
 		for _, c := range p.recvs {
-			l.line("%s: slot %d: %s", p.name, c.WR, l.status(c, true))
+			status := l.status(c, true)
+			if status == "" {
+				continue
+			}
+			l.completions++
+			l.line("%s: slot %d: %s", p.name, c.WR, status)
 			if c.Status != 0 { // its bytes are undefined
 				clear(p.mem[c.WR*slotBytes:][:slotBytes])
 			}
 		}
-		l.completions += len(p.sends) + len(p.recvs)
+		l.completions += len(p.sends)
 		p.sends, p.recvs = nil, nil
 	}
 	l.line("a's memory %08x, b's %08x", crc32.ChecksumIEEE(l.a.mem), crc32.ChecksumIEEE(l.b.mem))
 }
 
+// status describes a completion; "": the specification has none here.
 func (l *life) status(c Completion, receive bool) string {
 	if c.Status != 0 {
-		l.errors++
 		text, of := StatusText(c.Status), ""
 		if receive {
 			of = " of a receive"
 		}
 		if other, ok := l.mistake.softRoCE[text+of]; ok && strings.HasPrefix(l.dev.Name, "rxe") {
-			text = other
+			if text = other; l.shared && text == StatusText(StatusFlushed) {
+				return "" // it would have stayed in the shared queue
+			}
 		}
+		l.errors++
 		return text
 	}
 	if !receive {
@@ -554,13 +562,13 @@ func noPeer(l *life) {
 	l.finish(2)
 }
 
-// bind binds a window of b to the start of its target area.
+// bind binds a window of b to its target area, at whose end the region ends, too: soft-RoCE (Linux 6.1) compares a request with the bounds of the region, not with the window's.
 func (l *life) bind() *MemoryWindow {
 	l.Helper()
 	if !l.dev.Limits.MemoryWindows {
 		l.Fatalf("%s has no memory windows of type 2B", l.dev.Name)
 	}
-	r, err := l.dev.Register(l.b.mem, Bindable)
+	r, err := l.dev.Register(l.b.mem[:exportAt], Bindable)
 	l.check(err)
 	l.later(r.Close)
 	w, err := l.dev.NewMemoryWindow()

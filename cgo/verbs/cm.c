@@ -155,7 +155,8 @@ static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, co
 			a.ah_attr.sl = want->service_level;
 	} else {
 		a.max_rd_atomic = want->initiates;
-		a.timeout = KVW_TIMEOUT;
+		if (!want->rnr_retry) // else rdma_cm's, 0.5 s or more: a long message took more than 67 ms in a guest, and was sent again and again
+			a.timeout = KVW_TIMEOUT;
 		a.retry_cnt = KVW_RETRY;
 		a.rnr_retry = rnr_retry(want);
 	}

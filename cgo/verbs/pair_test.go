@@ -145,8 +145,13 @@ func connect(t testing.TB, a, b *end) {
 	connectTo(t, b, a.qp.Num)
 }
 
-// connectTo connects an end on port 1, by its first IPv4 GID.
 func connectTo(t testing.TB, a *end, peer uint32) {
+	t.Helper()
+	connectWith(t, a, peer, 4, 4)
+}
+
+// connectWith connects an end on port 1, by its first IPv4 GID, for so many READs in flight: its own ones, and the peer's.
+func connectWith(t testing.TB, a *end, peer uint32, initiates, responds int) {
 	t.Helper()
 	port, err := a.dev.Port(1)
 	if err != nil {
@@ -163,7 +168,7 @@ func connectTo(t testing.TB, a *end, peer uint32) {
 	if index < 0 {
 		t.Skip("port 1 has no IPv4 GID")
 	}
-	if err := a.qp.Connect(Peer{QP: peer, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, Initiates: 4, Responds: 4, Port: 1}); err != nil {
+	if err := a.qp.Connect(Peer{QP: peer, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, Initiates: initiates, Responds: responds, Port: 1}); err != nil {
 		t.Fatal(err)
 	}
 }

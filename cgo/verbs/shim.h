@@ -60,7 +60,7 @@ struct kvw_qp_attr { // parameters of connect
 	uint8_t gid[16];
 	uint32_t my_psn;
 	uint8_t traffic_class, service_level; // 0: none requested
-	uint8_t rnr_retry; // with rdma_cm; 0: KVW_RNR_RETRY
+	uint8_t rnr_retry; // with rdma_cm; 0: KVW_RNR_RETRY, and KVW_TIMEOUT
 };
 
 // Timers of every queue pair: 0.64 ms before a retry after a missing receive; 67 ms before a packet is sent again, 6 times, because for rxe 7 means endless; and as

@@ -465,7 +465,7 @@ type Peer struct {
 
 	Initiates, Responds        int   // READs in flight: this side's, and the peer's
 	TrafficClass, ServiceLevel uint8 // of the packets; 0: rdma_cm's, or 0
-	WaitForReceives            bool  // with rdma_cm: a message waits without end for a receive of the other side, in both directions
+	WaitForReceives            bool  // with rdma_cm: a message waits without end for a receive of the other side, in both directions, and for its acknowledgment as long as rdma_cm says
 }
 
 // Connect moves the queue pair to the state RTS. Receives must be posted before.

@@ -51,7 +51,7 @@ var notRun = []struct{ pattern, reason string }{
 // foreignFlags are flags in the documentation that belong to other programs.
 var foreignFlags = map[string]string{
 	"security-opt": "docker", "ulimit": "docker", "device": "docker", "network": "docker", "cpuset-cpus": "docker", "cpus": "docker",
-	"rdma":                "valkey-cli",
+	"rdma": "valkey-cli", "loadmodule": "valkey-server",
 	"short-circuit-reads": "protostore", "num-tcp-threads": "protostore", "num-aio-threads": "protostore", "max-io-depth": "protostore",
 	"help": "every command", "help-all": "every command",
 }

@@ -124,7 +124,7 @@ func commandNames() (all []string) {
 
 func usage() {
 	fmt.Fprintln(stdout, `Examples:
-  kvwire run experiments/quick          every transport that works here, table and CSV
+  kvwire run experiments/quick          tcp, uring and rdma, as far as they work here: table and CSV
   kvwire bench --transport uring --backend mem --conns 64 --depth 16
 
 kvwire measures what the network costs a key-value store, and where the time goes.

@@ -393,12 +393,39 @@ func TestALinkOfTheRunsOwnIsTheLimit(t *testing.T) {
 	}
 }
 
+// Over a link whose packets are frames, and over one that loses some of them, each request is answered, and the row has what was sent again.
+func TestDatagramsOverALinkOfTheRunsOwn(t *testing.T) {
+	namespaces(t, 1) // skips where there are none
+	testenv.Need(t, "netns", tokenBucket())
+	for name, args := range map[string][]string{"frames": nil, "loss": {"--link-loss=5%"}} {
+		t.Run(name, func(t *testing.T) {
+			if name == "loss" {
+				testenv.Need(t, "netem", qdisc("netem", "loss", "random", "5%"))
+			}
+			_, row := measureOn(t, append(args, "--link-rate=1G", "--link-frames", "--transport=udp", "--backend=mem", "--mix=a", "--records=100", "--value-bytes=20k", "--conns=2", "--depth=4",
+				"--duration=500ms", "--warmup=100ms")...)
+			again, _ := row.UDPRetransmissionsPerOp.Get()
+			if errs, _ := row.Errors.Get(); errs > 0 || row.InvalidReason != "" || name == "loss" && again == 0 {
+				t.Errorf("%d errors, %v retransmissions per operation, %s", errs, again, row.InvalidReason)
+			}
+			for column, want := range map[string]string{"link_frames": "true", "link_loss": map[string]string{"frames": "0", "loss": "0.05"}[name], "verify_failures": "0"} {
+				if got, _ := row.Value(column); got != want {
+					t.Errorf("%s is %q, want %q", column, got, want)
+				}
+			}
+		})
+	}
+}
+
 // tokenBucket returns the reason why this kernel has no TBF.
-func tokenBucket() error {
+func tokenBucket() error { return qdisc("tbf", "rate", "1gbit", "burst", "128kb", "limit", "1mb") }
+
+// qdisc returns the reason why this kernel has no such queueing discipline.
+func qdisc(what ...string) error {
 	name := fmt.Sprintf("kvwtbf%d", os.Getpid())
 	defer func() { _ = exec.Command("ip", "netns", "del", name).Run() }()
 	for _, args := range [][]string{{"ip", "netns", "add", name}, {"ip", "-n", name, "link", "add", "near", "type", "veth", "peer", "name", "far"},
-		{"tc", "-n", name, "qdisc", "add", "dev", "near", "root", "tbf", "rate", "1gbit", "burst", "128kb", "limit", "1mb"}} {
+		append([]string{"tc", "-n", name, "qdisc", "add", "dev", "near", "root"}, what...)} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 		}

@@ -135,7 +135,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", window, "--conns", "2", "--depth", "2"}, more...)
 	}
 	const endless = "--operations=1000000000"
-	for _, name := range []string{"tcp", "uring"} {
+	for _, name := range []string{"tcp", "uring", "udp"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needsRing(t, name)

@@ -44,11 +44,11 @@ func With(code int, err error) error {
 // Usagef is fmt.Errorf with the exit code Usage.
 func Usagef(format string, args ...any) error { return With(Usage, fmt.Errorf(format, args...)) }
 
-// badName are the reasons why a file or folder is not what a user named.
+// badName are the errors for a file or folder whose name is the mistake.
 var badName = []error{fs.ErrNotExist, fs.ErrInvalid, fs.ErrExist, syscall.EACCES, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.ENXIO}
 
-// Named gives err, from opening or making a file or folder that the user named, the exit code Usage if the name is the cause: nothing is there, or something
-// of another kind, or this user may not open it. It returns other errors, and those that have a code, as they are.
+// Named takes an error from opening or making a file or folder that the user named. It returns it with the exit code Usage if the name is the cause: the file does
+// not exist, is of another kind, or may not be opened by this user. It returns other errors, and those that have a code, unchanged.
 func Named(err error) error {
 	if e := new(Error); err == nil || errors.As(err, &e) {
 		return err

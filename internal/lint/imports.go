@@ -103,7 +103,7 @@ var imports = []row{
 	{name: "lab/run", imports: "factor fleet lab lab/cell lab/experiment lab/results report server store", internal: "exit terminal",
 		rule: "networks and servers come from the program (run.Program)"},
 
-	{name: "verify", imports: "inproc kv loop rdma server store tcp transport transport/transporttest uring wire", internal: "probe ring testenv",
+	{name: "verify", imports: "inproc kv loop rdma server store tcp transport transport/datagram transport/transporttest udp uring wire", internal: "probe ring testenv",
 		rule: "it tests the whole program"},
 	{name: "cmd/kvwire", imports: "bench bench/units factor fleet lab lab/cell lab/experiment lab/instrument lab/results lab/run loop rdma report server server/serve store",
 		internal: "exit interrupt logging manual names quote ring terminal", tests: "internal/probe kv lab/stats transport/access wire"},
@@ -202,7 +202,7 @@ func brokenTable(table []row) (broken []string) {
 	return broken
 }
 
-// reach returns the packages from one to the first inside of the trees; nil: there is no such path. The table has no circles.
+// reach returns the packages on a path from one package into the trees; nil: there is no such path. The table has no circles.
 func reach(table []row, from string, trees []string) []string {
 	files, _ := rowOf(table, from).imported()
 	for _, name := range files {
@@ -219,32 +219,32 @@ func reach(table []row, from string, trees []string) []string {
 // drawingMax is the longest line of the drawing.
 const drawingMax = 150
 
-// drawing formats the table for docs/architecture.md. A package's floor is one above the highest of those that it imports.
-// Packages of internal/ have no floor: those that import others of ours are listed at the end.
+// drawing formats the table for docs/architecture.md. A package's level is one above the highest level of those that it imports.
+// Packages of internal/ have no level: those that import others of ours are listed at the end.
 func drawing(table []row) string {
-	floors, shelf := map[string]int{}, []string{}
-	var stacks [][]*row // by floor
+	levels, inside := map[string]int{}, []string{}
+	var rows [][]*row // by level
 	for i := range table {
 		r := &table[i]
 		if within(r.name, "internal") {
 			if files, _ := r.imported(); len(files) > 0 {
-				shelf = append(shelf, strings.TrimPrefix(r.name, "internal/")+" ─► "+strings.Join(append(strings.Fields(r.imports), strings.Fields(r.internal)...), ", "))
+				inside = append(inside, strings.TrimPrefix(r.name, "internal/")+" ─► "+strings.Join(append(strings.Fields(r.imports), strings.Fields(r.internal)...), ", "))
 			}
 			continue
 		}
 		for _, name := range strings.Fields(r.imports) {
-			floors[r.name] = max(floors[r.name], floors[name]+1)
+			levels[r.name] = max(levels[r.name], levels[name]+1)
 		}
-		f := floors[r.name]
-		if f == len(stacks) {
-			stacks = append(stacks, nil)
+		n := levels[r.name]
+		if n == len(rows) {
+			rows = append(rows, nil)
 		}
-		stacks[f] = append(stacks[f], r)
+		rows[n] = append(rows[n], r)
 	}
 	var b strings.Builder
 	var leaves []string
-	for f, stack := range slices.Backward(stacks) {
-		for _, r := range stack {
+	for n, level := range slices.Backward(rows) {
+		for _, r := range level {
 			var parts []string
 			if r.imports != "" {
 				parts = append(parts, strings.ReplaceAll(r.imports, " ", ", "))
@@ -256,11 +256,11 @@ func drawing(table []row) string {
 				leaves = append(leaves, r.name)
 				continue
 			}
-			wrap(&b, fmt.Sprintf("%2d  %-24s ─► ", f, r.name), strings.Join(parts, "; "))
+			wrap(&b, fmt.Sprintf("%2d  %-24s ─► ", n, r.name), strings.Join(parts, "; "))
 		}
 	}
 	wrap(&b, " 0  import none of ours:        ", strings.Join(leaves, ", "))
-	wrap(&b, "    inside of internal:         ", strings.Join(shelf, "; "))
+	wrap(&b, "    inside of internal:         ", strings.Join(inside, "; "))
 	return b.String()
 }
 

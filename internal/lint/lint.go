@@ -154,7 +154,7 @@ func (c *checker) goFile(name string, src []byte) {
 	}
 }
 
-// unused finds what the table and the list only allow in vain.
+// unused finds imports that the table or the list allows, and no file has.
 func (c *checker) unused() {
 	for _, r := range imports {
 		if c.rows[r.name] == nil {

@@ -21,7 +21,7 @@ type kindError struct{ kind string }
 
 func (e *kindError) Error() string { return "it is " + e.kind + ", not a file" }
 
-// Is is for errors.Is.
+// Is implements the interface of errors.Is.
 func (e *kindError) Is(target error) bool { return target == fs.ErrInvalid }
 
 // Open opens a regular file for reading. For a folder, a pipe, a socket or a device it returns an error at once, without waiting. The caller closes the file.

@@ -100,7 +100,7 @@ func (f *Settings) dataCosts() (c lab.Data) {
 		c.Long = f.Warning
 	}
 	if n := f.Load.Operations; n > 0 {
-		c.Long = cmp.Or(c.Long, fmt.Sprintf("windows of operations=%s end by their number: their time is not known, and not in the estimate", &n))
+		c.Long = cmp.Or(c.Long, fmt.Sprintf("windows of operations=%s end after that number of operations: the estimate does not include them", &n))
 	}
 	d, ok := f.data()
 	at := func(bytes, perS int64) time.Duration {
@@ -146,7 +146,7 @@ func (f *Settings) whole() string {
 	case f.Given("dir"):
 		return "the folder of dir can be open in one process only"
 	case f.Load.Operations > 0:
-		return "operations end the window, and a slice ends by time"
+		return "the window ends after a number of operations, and a slice after a time"
 	}
 	return ""
 }

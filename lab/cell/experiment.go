@@ -92,7 +92,7 @@ func (p *Program) Describe(c experiment.Cell, e *fleet.Exec) (*fleet.Cell, error
 		f.ServerAt, f.Launch = e.At, e.Launchers
 	}
 	if d.Facts = f.Facts(); d.Facts.Whole == "" && e.Experiment.Sweeps("duration") {
-		d.Facts.Whole = "duration has several values, and load in slices has none of them"
+		d.Facts.Whole = "duration has several values, and slices do not use it"
 	}
 	if set, ok := f.DataSet(); ok {
 		d.DataSet, d.LoadArgs = set.Name(), set.LoadArgs

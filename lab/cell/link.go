@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // link is a network of two namespaces, one for the server and one for a load host, joined by a veth pair. Both directions have a token bucket
-// (TBF), which passes bits at a fixed rate. The namespaces are this process's own, so links of several variants do not meet.
+// (TBF), which passes bits at a fixed rate; netem in front of it can lose packets. The namespaces are this process's own, so links of several variants do not meet.
 type link struct{ names []string }
 
 // linkServer is the server's address on each link.
@@ -33,6 +34,8 @@ func (f *Settings) hasLink() bool { return f.Load.LinkRate > 0 }
 // planLink sets the launchers that put the server and the client on the link. Open makes it.
 func (f *Settings) planLink() error {
 	switch {
+	case (f.Load.LinkLoss > 0 || f.Load.LinkFrames) && !f.hasLink():
+		return exit.Usagef("--link-loss and --link-frames need a link: --link-rate")
 	case !f.hasLink() || f.linked:
 		return nil
 	case float64(f.Load.LinkRate) < linkRateLeast:
@@ -65,11 +68,11 @@ func (f *Settings) LinkWorks() error {
 }
 
 // makeLink makes the namespaces and what joins them. The caller closes the link.
-func makeLink(bitsPerS float64) (*link, error) {
+func makeLink(bitsPerS, loss float64, frames bool) (*link, error) {
 	removeDeadLinks()
 	n := linkNames(os.Getpid())
 	l := &link{}
-	if err := l.build(n[0], n[1], bitsPerS); err != nil {
+	if err := l.build(n[0], n[1], bitsPerS, loss, frames); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
@@ -82,10 +85,13 @@ const (
 	linkBurstLeast           = 128 << 10
 )
 
+// linkPackets is the longest queue of a link with loss, in packets: the token bucket behind it has the bound in bytes.
+const linkPackets = 100_000
+
 // linkRateLeast is what a token bucket can do in bits per second: it counts the time of its burst in 32 bits.
 const linkRateLeast = 8000
 
-func (l *link) build(server, client string, bitsPerS float64) error {
+func (l *link) build(server, client string, bitsPerS, loss float64, frames bool) error {
 	for _, name := range []string{server, client} {
 		if err := run("ip", "netns", "add", name); err != nil {
 			return err
@@ -101,12 +107,22 @@ func (l *link) build(server, client string, bitsPerS float64) error {
 	perMs := bitsPerS / 8 / 1000
 	burst := max(linkBurstLeast, int(perMs*linkBurstMs))
 	for name, addr := range map[string]string{server: linkServer, client: linkClient} {
-		for _, args := range [][]string{
+		at := []string{"root"}
+		commands := [][]string{
 			{"ip", "-n", name, "addr", "add", addr + "/24", "dev", "kvwire"},
 			{"ip", "-n", name, "link", "set", "kvwire", "up"},
-			{"tc", "-n", name, "qdisc", "add", "dev", "kvwire", "root", "tbf", "rate", strconv.FormatFloat(bitsPerS, 'f', 0, 64) + "bit",
-				"burst", strconv.Itoa(burst), "limit", strconv.Itoa(burst + int(perMs*linkQueueMs))},
-		} {
+		}
+		if frames {
+			commands = append(commands, []string{"ip", "-n", name, "link", "set", "kvwire", "gso_max_segs", "1"})
+		}
+		if loss > 0 {
+			at = []string{"parent", "1:1"}
+			commands = append(commands, []string{"tc", "-n", name, "qdisc", "add", "dev", "kvwire", "root", "handle", "1:", "netem", "limit", strconv.Itoa(linkPackets),
+				"loss", "random", strconv.FormatFloat(100*loss, 'f', -1, 64) + "%"})
+		}
+		commands = append(commands, slices.Concat([]string{"tc", "-n", name, "qdisc", "add", "dev", "kvwire"}, at, []string{"handle", "2:", "tbf", "rate", strconv.FormatFloat(bitsPerS, 'f', 0, 64) + "bit",
+			"burst", strconv.Itoa(burst), "limit", strconv.Itoa(burst + int(perMs*linkQueueMs))}))
+		for _, args := range commands {
 			if err := run(args...); err != nil {
 				return err
 			}
@@ -161,5 +177,5 @@ func (f *Settings) openLink() (*link, error) {
 	if err := f.LinkWorks(); err != nil {
 		return nil, exit.With(exit.Missing, err)
 	}
-	return makeLink(float64(f.Load.LinkRate))
+	return makeLink(float64(f.Load.LinkRate), float64(f.Load.LinkLoss), f.Load.LinkFrames)
 }

@@ -185,6 +185,12 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if bytes, items := after.Index(); items > 0 && m.err == nil {
 		r.IndexBytesPerKey = report.F(float64(bytes) / float64(items))
 	}
+	if n := bench.ProcessResident(); n > 0 && m.Hosts == nil {
+		r.ClientResidentBytes = report.I(int(n))
+	}
+	if !sides.InProcess && after.Resident > 0 && m.err == nil {
+		r.ServerResidentBytes = report.I(int(after.Resident))
+	}
 	if sides.InProcess && after.HasDisk() && m.Result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.Result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.Result.Ops))

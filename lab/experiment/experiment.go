@@ -42,8 +42,8 @@ type key struct {
 	place    Error // of the key, without a message
 }
 
-// Unused returns an error for the first key whose flag none of its cells has, once the caller has removed the flags without effect: reduced are the cells
-// of the file, in its order, without them. where describes the cells to which a flag applies.
+// Unused returns an error for the first key of the file that applies to none of its cells. reduced are the cells of the file, in its order, from which the caller has
+// removed the flags without effect. where describes the cells to which a flag applies.
 func (x *Experiment) Unused(reduced []Cell, where func(flag string) string) error {
 	for _, k := range x.keys {
 		if !slices.ContainsFunc(reduced[k.from:k.to], func(c Cell) bool { _, has := c.Get(k.name); return has }) {

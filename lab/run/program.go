@@ -40,7 +40,7 @@ func (p *Program) read(arg string, device lab.Device) (*experiment.Experiment, e
 	return p.readFile(path, "", device, len(device) == 0) // which may leave keys of the file without effect
 }
 
-// readFile is read for a file. name is the experiment's name if the text has none. strict: a key that applies to none of its cells is an error. A copy in a folder of
+// readFile is read for a file. name is the experiment's name if the text has none. With strict, a key that applies to none of its cells is an error; a copy in a folder of
 // results may have such keys, if an older version made it.
 func (p *Program) readFile(path, name string, device lab.Device, strict bool) (*experiment.Experiment, error) {
 	x, err := experiment.LoadAs(path, name, p.ExperimentFlags())

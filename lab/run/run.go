@@ -46,7 +46,7 @@ func (o *Options) Bind(s *pflag.FlagSet) {
 	o.Launch.Bind(s)
 	factor.Group(s, fleet.HostsGroup, "server-at")
 	for _, name := range lab.DeviceFlags {
-		s.Func(name, "in place of what the experiment has for its cells over rdma: "+factor.All.Find(name).Help, func(value string) error {
+		s.Func(name, "replaces the experiment's value in all cells over rdma; "+factor.All.Find(name).Help, func(value string) error {
 			if o.Device == nil {
 				o.Device = lab.Device{}
 			}
