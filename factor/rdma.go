@@ -80,7 +80,7 @@ func (v *Values) ReadsItems() bool {
 func (v *RDMAValues) Check() error {
 	l, err := rdma.ParseLink(v.Model)
 	if err != nil {
-		return err
+		return fmt.Errorf("--rdma-model %q: %w", v.Model, err)
 	}
 	v.Model = l.String()
 	if v.Device == modelDevice && v.Connect == rdma.ByCM.String() {

@@ -30,7 +30,7 @@ func (p *Program) ReadExperiment(arg string) (*experiment.Experiment, error) { r
 func (p *Program) read(arg string, device lab.Device) (*experiment.Experiment, error) {
 	for name, value := range device {
 		if _, err := p.ExperimentFlags()[name].Parse(value); err != nil {
-			return nil, exit.Usagef("--%s %s: %v", name, value, err)
+			return nil, exit.With(exit.Usage, err)
 		}
 	}
 	path, err := experiment.Find(arg)

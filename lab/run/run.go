@@ -90,6 +90,11 @@ func (o *Options) check() error {
 }
 
 func (o *Options) checkLaunch() error {
+	if o.ServerAt != "" {
+		if err := factor.CheckHostPort("server-at", o.ServerAt, 1); err != nil {
+			return exit.With(exit.Usage, err)
+		}
+	}
 	if err := o.Launch.Check(); err != nil || !o.Launch.Used() {
 		return err
 	}

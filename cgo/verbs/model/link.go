@@ -49,30 +49,32 @@ func Parse(text string) (Link, error) {
 		var err error
 		switch name {
 		case "rtt":
-			l.RTT, err = parseTime(value)
+			l.RTT, err = parseTime(name, value)
 		case "rate":
 			l.BitsPerSecond, err = parseRate(value)
 		case "mtu":
-			if l.MTU, err = strconv.Atoi(value); err == nil && (l.MTU < 256 || l.MTU > 4096 || l.MTU&(l.MTU-1) != 0) {
-				err = fmt.Errorf("%d is not 256, 512, 1024, 2048 or 4096", l.MTU)
+			if l.MTU, err = strconv.Atoi(value); err != nil || l.MTU < 256 || l.MTU > 4096 || l.MTU&(l.MTU-1) != 0 {
+				err = fmt.Errorf("mtu %q is not 256, 512, 1024, 2048 or 4096", value)
 			}
 		case "wr":
-			l.WR, err = parseTime(value)
+			l.WR, err = parseTime(name, value)
 		case "doorbell":
-			l.Doorbell, err = parseTime(value)
+			l.Doorbell, err = parseTime(name, value)
 		case "read":
-			l.Read, err = parseTime(value)
+			l.Read, err = parseTime(name, value)
 		case "loss":
-			if l.Loss, err = strconv.ParseFloat(value, 64); err == nil && !(l.Loss >= 0 && l.Loss <= lossMost) {
-				err = fmt.Errorf("a loss of %v is not from 0 to %v", l.Loss, lossMost)
+			if l.Loss, err = strconv.ParseFloat(value, 64); err != nil || !(l.Loss >= 0 && l.Loss <= lossMost) {
+				err = fmt.Errorf("loss %q is not a share from 0 to %v", value, lossMost)
 			}
 		case "seed":
-			l.Seed, err = strconv.ParseUint(value, 10, 64)
+			if l.Seed, err = strconv.ParseUint(value, 10, 64); err != nil {
+				err = fmt.Errorf("seed %q is not a whole number from 0", value)
+			}
 		default:
 			err = fmt.Errorf("%q is none of rtt, rate, mtu, wr, doorbell, read, loss, seed, and no preset (%s)", part, strings.Join(Presets(), ", "))
 		}
 		if err != nil {
-			return l, fmt.Errorf("model %q: %w", text, err)
+			return l, err
 		}
 	}
 	if l.Loss == 0 {
@@ -87,10 +89,10 @@ const lossMost = 0.1
 // longest is the most that a time may be: longer ones would be met by the verbs' own retries.
 const longest = 10 * time.Millisecond
 
-func parseTime(s string) (time.Duration, error) {
+func parseTime(name, s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
-	if err == nil && (d < 0 || d > longest) {
-		err = fmt.Errorf("%v is not from 0 to %v", d, longest)
+	if err != nil || d < 0 || d > longest {
+		err = fmt.Errorf("%s %q is not a time from 0s to %v, such as 2us", name, s, longest)
 	}
 	return d, err
 }
