@@ -53,7 +53,7 @@ func dialText(o Options) func(testing.TB, *loop.Loop, string) net.Conn {
 func needRESP(t testing.TB, o Options) tt.Network {
 	o.Connect = ByCM
 	n := need(t, o)
-	n.RESP = dialText(o)
+	n.RESP, n.RESPAllocates = dialText(o), true
 	return n
 }
 

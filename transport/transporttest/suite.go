@@ -97,6 +97,8 @@ type Network struct {
 
 	// Allocates returns the number of allocations per operation of size bytes that packages outside kvwire make; nil: none.
 	Allocates func(size int) float64
+	// RESPAllocates: connections of RESP are of the test's own making and allocate, so what commands allocate is counted by RunRedis alone.
+	RESPAllocates bool
 
 	// Raw is for networks where only the hello travels by TCP. It exchanges hellos
 	// on c, a TCP connection to the server, and returns a connection that replaces c: each Write is a
