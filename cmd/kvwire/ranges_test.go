@@ -41,7 +41,7 @@ func tryFlags(w *os.File, c command, args ...string) error {
 	return c.run(context.Background(), args)
 }
 
-var flagLine = regexp.MustCompile(`(?m)^\s+--([a-z0-9-]+) (int|uint|duration|size|count|rate|speed)\b`)
+var flagLine = regexp.MustCompile(`(?m)^\s+--([a-z0-9-]+) (int|uint|duration|size|count|rate|speed|share)\b`)
 
 // newBenchFactors are the flags of bench.
 func newBenchFactors() *factors {
@@ -121,7 +121,7 @@ func allSpans() map[string]factor.Span {
 // beyond is the value next to an end of a range, in the end's own unit; "" below 0.
 func beyond(t *testing.T, end string, step int64) string {
 	t.Helper()
-	digits := strings.TrimRight(end, "KMGTiBxhmnus")
+	digits := strings.TrimRight(end, "KMGTiBxhmnus%")
 	if strings.Contains(digits, ".") {
 		return "0.0009x"
 	}
