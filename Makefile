@@ -34,7 +34,7 @@ build: ## bin/kvwire, with io_uring and RDMA
 	@$(MAKE) deps FOR=build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
-run: ## install what is missing, build, and measure: ratios in 4 minutes
+run: ## install what is missing, build, and measure: ratios in 5 minutes
 	@$(MAKE) deps FOR=run
 	@setup/measure.sh
 
