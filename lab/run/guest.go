@@ -88,11 +88,15 @@ func guestFile(arg string) (file string, folders []string, err error) {
 	return file, []string{filepath.Dir(file)}, nil
 }
 
+// guestStart is the most that an emulated guest takes to start the processes of a run, to connect them and to load their data. (A generation of the
+// experiment loss, with four variants and links of their own, took 30 s more than its slices.)
+const guestStart = 10 * time.Second
+
 // guestTimeMax is when a guest is ended at the latest: an emulated one needs several times as long to start processes and to load data.
 func (p *Program) guestTimeMax(x *experiment.Experiment, settings lab.Settings) (time.Duration, error) {
 	r := p.planner(x, settings, "")
 	if err := r.Prepare(); err != nil {
 		return 0, err
 	}
-	return min(5*time.Minute+4*r.Estimate(), 250*time.Hour), nil
+	return min(5*time.Minute+4*r.Estimate()+time.Duration(len(r.Runs()))*guestStart, 250*time.Hour), nil
 }
