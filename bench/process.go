@@ -2,13 +2,11 @@ package bench
 
 import (
 	"math"
-	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"golang.org/x/sys/unix"
@@ -41,19 +39,8 @@ func ProcessUsage() Usage { return usage(unix.RUSAGE_SELF) }
 
 // ProcessResident returns the bytes of memory that this process has in RAM; 0: not known.
 func ProcessResident() uint64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(b))
-	if len(f) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseUint(f[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * uint64(os.Getpagesize())
+	n, _ := sys.Resident(0) // an error leaves 0
+	return n
 }
 
 // threadUsage returns the usage of the calling thread: on a loop's goroutine, of the loop. Its clock is read first, which brings the thread's run time up to

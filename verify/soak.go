@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -15,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -245,9 +245,11 @@ func (s *soaking) resources() (l Resources, err error) {
 	if l.Files, err = testenv.OpenFiles(); err != nil {
 		return l, err
 	}
-	if l.ResidentBytes, err = testenv.Resident(os.Getpid()); err != nil {
+	resident, err := sys.Resident(0)
+	if err != nil {
 		return l, err
 	}
+	l.ResidentBytes = int(resident)
 	for _, t := range s.servers {
 		if t.n.feature == "rdma" {
 			kinds := rdma.Objects()

@@ -62,7 +62,7 @@ var imports = []row{
 	{name: "transport", imports: "kv loop transport/access wire", internal: "quote"},
 	{name: "transport/socket", imports: "loop resp transport wire", internal: "quote", rule: "a connection is an interface here (Host)"},
 	{name: "transport/stream", imports: "kv loop resp transport transport/access transport/memory transport/socket wire", internal: "arena fifo quote sys"},
-	{name: "transport/transporttest", imports: "kv loop transport transport/access transport/socket wire", internal: "arena testenv",
+	{name: "transport/transporttest", imports: "kv loop transport transport/access transport/socket wire", internal: "arena sys testenv",
 		rule: "it tests any network by the interfaces of transport"},
 
 	{name: "inproc", imports: "kv loop transport transport/stream wire", internal: "ring sys", tests: "transport/transporttest", rule: alone},
@@ -79,7 +79,7 @@ var imports = []row{
 	{name: "rdma", imports: "cgo/verbs cgo/verbs/model kv loop rdma/device rdma/valkey transport transport/socket transport/stream wire",
 		internal: "arena export fifo names sys", tests: "internal/probe transport/transporttest", rule: alone},
 
-	{name: "bench", imports: "kv loop transport", internal: "arena cgroup names quote textfile", rule: "it loads any kv.Handler or transport.Conn"},
+	{name: "bench", imports: "kv loop transport", internal: "arena cgroup names quote sys textfile", rule: "it loads any kv.Handler or transport.Conn"},
 	{name: "bench/units", imports: "kv lab/stats loop", internal: "ring sys"},
 	{name: "factor", imports: "bench kv loop rdma store tcp transport/datagram transport/socket udp uring", internal: "names quote ring",
 		rule: "it imports the packages whose options its values are, and report takes its columns from it"},
@@ -103,7 +103,7 @@ var imports = []row{
 	{name: "lab/run", imports: "factor fleet lab lab/cell lab/experiment lab/results report server store", internal: "exit terminal",
 		rule: "networks and servers come from the program (run.Program)"},
 
-	{name: "verify", imports: "inproc kv loop rdma server store tcp transport transport/datagram transport/transporttest udp uring wire", internal: "probe ring testenv",
+	{name: "verify", imports: "inproc kv loop rdma server store tcp transport transport/datagram transport/transporttest udp uring wire", internal: "probe ring sys testenv",
 		rule: "it tests the whole program"},
 	{name: "cmd/kvwire", imports: "bench bench/units factor fleet lab lab/cell lab/experiment lab/instrument lab/results lab/run loop rdma report server server/serve store",
 		internal: "exit interrupt logging manual names quote ring terminal", tests: "internal/probe kv lab/stats transport/access wire"},

@@ -1,8 +1,11 @@
 // Package sys has the raw system calls that golang.org/x/sys does not have, or only with an allocation or a call of
-// the scheduler each time. It imports nothing of ours.
+// the scheduler each time, and the memory of a process. It imports nothing of ours.
 package sys
 
 import (
+	"fmt"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -134,3 +137,18 @@ func SetIovec(v *unix.Iovec, b []byte) {
 
 // IovecBytes are the bytes that v points at.
 func IovecBytes(v *unix.Iovec) []byte { return unsafe.Slice(v.Base, int(v.Len)) }
+
+// Resident returns the memory that a process has in RAM, in bytes (VmRSS; proc_pid_statm(5)). pid 0 is this process.
+func Resident(pid int) (uint64, error) {
+	of := "self"
+	if pid != 0 {
+		of = strconv.Itoa(pid)
+	}
+	b, err := os.ReadFile("/proc/" + of + "/statm")
+	if err != nil {
+		return 0, err
+	}
+	var size, pages uint64
+	_, err = fmt.Sscan(string(b), &size, &pages)
+	return pages * uint64(os.Getpagesize()), err
+}

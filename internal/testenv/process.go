@@ -13,17 +13,6 @@ func OpenFiles() (int, error) {
 	return len(d), err
 }
 
-// Resident is the memory that a process has now, in bytes: VmRSS.
-func Resident(pid int) (int, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0, err
-	}
-	var size, pages int
-	_, err = fmt.Sscan(string(b), &size, &pages)
-	return pages * os.Getpagesize(), err
-}
-
 // RDMAObjects are the objects of these RDMA devices, by kind, as the rdma tool counts them; of all, if none is named.
 func RDMAObjects(devices ...string) (map[string]int, error) {
 	out, err := exec.Command("rdma", append([]string{"-j", "resource", "show"}, devices...)...).Output()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
@@ -30,7 +31,8 @@ func (s *server) answerInfo(t *loop.Router, r *kv.Request) {
 		r.Status = kv.StatusCorrupt
 		return
 	}
-	f := resp.Facts{PID: os.Getpid(), Uptime: time.Since(s.since), MemoryBytes: residentBytes(), User: c.Process.User, Sys: c.Process.Sys, Items: c.items()}
+	memory, _ := sys.Resident(0) // an error leaves 0: not known
+	f := resp.Facts{PID: os.Getpid(), Uptime: time.Since(s.since), MemoryBytes: memory, User: c.Process.User, Sys: c.Process.Sys, Items: c.items()}
 	f.Version, f.OS = version(), system()
 	if _, port, err := net.SplitHostPort(s.addr); err == nil {
 		f.Port, _ = strconv.Atoi(port)
@@ -50,19 +52,6 @@ func (s *server) answerInfo(t *loop.Router, r *kv.Request) {
 		return
 	}
 	r.SetAnswer(f.Append(nil, r.Key))
-}
-
-// residentBytes returns the resident memory of the process, in bytes; 0: not known.
-func residentBytes() uint64 {
-	var size, pages uint64
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
-		return 0
-	}
-	return pages * uint64(os.Getpagesize())
 }
 
 // version returns the version that the program was built from, if it is known.

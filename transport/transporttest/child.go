@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -208,11 +208,11 @@ func (c *Child) line() string {
 // Resident returns the resident memory of the process, in bytes (VmRSS).
 func (c *Child) Resident() int {
 	c.t.Helper()
-	n, err := testenv.Resident(c.cmd.Process.Pid)
+	n, err := sys.Resident(c.cmd.Process.Pid)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return n
+	return int(n)
 }
 
 // Await waits until a server has received, or a client has completed, n requests.
