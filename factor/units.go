@@ -192,7 +192,7 @@ func (p *Percent) String() string {
 	if *p == 0 {
 		return ""
 	}
-	return strconv.FormatFloat(100*float64(*p), 'g', 6, 64) + "%"
+	return (*Share)(p).String()
 }
 
 // Type implements pflag.Value.

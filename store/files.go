@@ -66,16 +66,6 @@ func slabPath(dir string, shard int, class uint8) string {
 	return filepath.Join(shardDir(dir, shard), fmt.Sprintf("slab-%08d", classes[class].bytes))
 }
 
-// nameError is the reason why a folder is not the one that the user means. errors.Is finds fs.ErrInvalid.
-type nameError struct{ text string }
-
-func (e *nameError) Error() string { return e.text }
-
-// Is implements the interface of errors.Is.
-func (e *nameError) Is(target error) bool { return target == fs.ErrInvalid }
-
-func wrongName(format string, args ...any) error { return &nameError{fmt.Sprintf(format, args...)} }
-
 // isFolder returns an error if the path exists and is not a folder.
 func isFolder(dir string) error {
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
@@ -124,10 +114,10 @@ func prepare(dir string, shards int) error {
 // match checks that a store has that many partitions.
 func (m *manifest) match(dir string, shards int) error {
 	if m.Shards != shards {
-		return wrongName("store: %s was made with %s, not %d (open it with %s, or load the data anew in another folder)", dir, plural.Of(m.Shards, "partition"), shards, plural.Of(m.Shards, "store loop"))
+		return textfile.Invalid("store: %s was made with %s, not %d (open it with %s, or load the data anew in another folder)", dir, plural.Of(m.Shards, "partition"), shards, plural.Of(m.Shards, "store loop"))
 	}
 	if made, given := max(1, m.Folders), len(Folders(dir)); made != given {
-		return wrongName("store: %s was made in %d folders, not %d (name all of them, in their order: --dir a,b)", dir, made, given)
+		return textfile.Invalid("store: %s was made in %d folders, not %d (name all of them, in their order: --dir a,b)", dir, made, given)
 	}
 	return nil
 }
@@ -248,9 +238,9 @@ func checkNoStore(dir string) error {
 	if name, err := foreignName(dir); err != nil {
 		return fmt.Errorf("store: look into %s: %w (%s)", dir, cause(err), remedy(err, "check its permissions"))
 	} else if name == bindingName {
-		return wrongName("store: %s is not a store: it has no %s, but is one of several folders of a store (%s)", dir, manifestName, folderRemedy)
+		return textfile.Invalid("store: %s is not a store: it has no %s, but is one of several folders of a store (%s)", dir, manifestName, folderRemedy)
 	} else if name != "" {
-		return wrongName("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
+		return textfile.Invalid("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
 	}
 	return nil
 }

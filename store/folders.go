@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/internal/plural"
+	"github.com/kvwire/kvwire/internal/textfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,18 +51,18 @@ func CheckFolders(dir string) error { return checkFolders(dir, shardsMax) }
 func checkFolders(dir string, shards int) error {
 	all := Folders(dir)
 	if len(all) > shards {
-		return wrongName("store: %s for %s: leave some out, or use more store loops", plural.Of(len(all), "folder"), plural.Of(shards, "partition"))
+		return textfile.Invalid("store: %s for %s: leave some out, or use more store loops", plural.Of(len(all), "folder"), plural.Of(shards, "partition"))
 	}
 	if first, _, list := strings.Cut(dir, ","); list && len(all) == 1 {
 		if m, err := readManifest(strings.TrimSpace(first)); err == nil && m.Folders > 1 {
-			return wrongName("store: %q names two stores: one in a folder of this name, and one in several folders (rename the folder with the comma)", dir)
+			return textfile.Invalid("store: %q names two stores: one in a folder of this name, and one in several folders (rename the folder with the comma)", dir)
 		}
 	}
 	var seen []fs.FileInfo
 	names := map[string]bool{}
 	for _, d := range all {
 		if d == "" {
-			return wrongName("store: the folders %q: an empty name is between the commas, or before or after them (leave out the comma)", dir)
+			return textfile.Invalid("store: the folders %q: an empty name is between the commas, or before or after them (leave out the comma)", dir)
 		}
 		twice := names[filepath.Clean(d)]
 		names[filepath.Clean(d)] = true
@@ -72,7 +73,7 @@ func checkFolders(dir string, shards int) error {
 			seen = append(seen, st)
 		}
 		if twice {
-			return wrongName("store: the folders %q: %s is there twice (name each folder once)", dir, d)
+			return textfile.Invalid("store: the folders %q: %s is there twice (name each folder once)", dir, d)
 		}
 	}
 	return nil
@@ -134,16 +135,16 @@ func (m *manifest) readBindings(dir string) (v bindings, err error) {
 		var kind *json.UnmarshalTypeError
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return v, wrongName("store: %s is not folder %d of the store in %s: it has no %s (%s)", folder, i+1, all[0], bindingName, folderRemedy)
+			return v, textfile.Invalid("store: %s is not folder %d of the store in %s: it has no %s (%s)", folder, i+1, all[0], bindingName, folderRemedy)
 		case errors.As(err, &syntax), errors.As(err, &kind):
 			v.loss = fmt.Errorf("store: %s of %s is damaged, so it is not known whether the folder is of this store and from the same time (%s)", bindingName, folder, lossRemedy)
 			b = binding{}
 		case err != nil:
 			return v, fmt.Errorf("store: read %s of %s: %w (%s)", bindingName, folder, cause(err), remedy(err, "run as the user who made it"))
 		case b.Store != m.ID:
-			return v, wrongName("store: %s belongs to another store than %s (%s)", folder, all[0], folderRemedy)
+			return v, textfile.Invalid("store: %s belongs to another store than %s (%s)", folder, all[0], folderRemedy)
 		case b.Folder != i+1:
-			return v, wrongName("store: %s is folder %d of the store, not %d (name the folders in their order: --dir a,b)", folder, b.Folder, i+1)
+			return v, textfile.Invalid("store: %s is folder %d of the store, not %d (name the folders in their order: --dir a,b)", folder, b.Folder, i+1)
 		}
 		v.all, v.epoch = append(v.all, b), max(v.epoch, b.Epoch)
 	}

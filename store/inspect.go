@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/textfile"
 	"github.com/kvwire/kvwire/kv"
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,7 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 		if _, err := readBinding(Home(dir)); err == nil || len(Folders(dir)) > 1 {
 			remedy = folderRemedy
 		}
-		return nil, wrongName("store: %s is not a store: it has no %s (%s)", Home(dir), manifestName, remedy)
+		return nil, textfile.Invalid("store: %s is not a store: it has no %s (%s)", Home(dir), manifestName, remedy)
 	}
 	if err != nil {
 		return nil, err

@@ -16,26 +16,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kindError is the reason why what a user named is not read as a file. errors.Is finds fs.ErrInvalid.
-type kindError struct{ kind string }
+// invalid is an error of Invalid.
+type invalid struct{ text string }
 
-func (e *kindError) Error() string { return "it is " + e.kind + ", not a file" }
+func (e *invalid) Error() string { return e.text }
 
 // Is implements the interface of errors.Is.
-func (e *kindError) Is(target error) bool { return target == fs.ErrInvalid }
+func (e *invalid) Is(target error) bool { return target == fs.ErrInvalid }
+
+// Invalid returns an error, formatted as by fmt.Sprintf, for a file or folder that is not what its name was given for. errors.Is finds fs.ErrInvalid.
+func Invalid(format string, args ...any) error { return &invalid{fmt.Sprintf(format, args...)} }
 
 // Open opens a regular file for reading. For a folder, a pipe, a socket or a device it returns an error at once, without waiting. The caller closes the file.
 func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // with this flag a pipe without a writer opens, too
 	if errors.Is(err, unix.ENXIO) {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: &kindError{"a socket or a device"}}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: Invalid("it is a socket or a device, not a file")}
 	}
 	if err != nil {
 		return nil, err
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: &kindError{KindOf(st)}}
+		err = &fs.PathError{Op: "open", Path: path, Err: Invalid("it is %s, not a file", KindOf(st))}
 	}
 	if err != nil {
 		_ = f.Close()
