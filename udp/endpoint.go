@@ -79,7 +79,7 @@ type serverConn struct {
 	mem     []byte // the own memory of all slots
 	slots   []slot
 	busy    int   // requests that the handler owns, or that wait for memory
-	kept    int   // replies that the client may not have yet
+	unsent  int   // answers in blocks of the pool that the client may not have yet
 	hint    int   // bytes of the last value read: the guess for the next answer
 	since   int64 // when a request was received or answered last
 	ended   bool
@@ -343,7 +343,7 @@ func (c *serverConn) answerMax(k *slot) int {
 }
 
 // Unsent implements memory.Owner.
-func (c *serverConn) Unsent() bool { return c.kept > 0 }
+func (c *serverConn) Unsent() bool { return c.unsent > 0 }
 
 // AllocAnswer implements memory.Owner.
 func (c *serverConn) AllocAnswer(cl *memory.Claim) bool {
@@ -396,6 +396,15 @@ func (c *serverConn) Complete(r *kv.Request) {
 			c.hint = len(answer)
 		}
 	}
+	if c.holdsAnswer(k) && len(answer) <= smallBytes { // the client acknowledges no reply so small, so its block would be held until the slot's next request
+		n := copy(k.small[answerAt:], answer)
+		c.e.l.Stats.Copied += uint64(n)
+		c.freeAnswer(k)
+		answer = k.small[answerAt : answerAt+n]
+	}
+	if c.holdsAnswer(k) {
+		c.unsent++
+	}
 	n := wire.HeaderBytes
 	if r.Stages != nil {
 		hd.Flags |= wire.FlagTimes
@@ -404,7 +413,6 @@ func (c *serverConn) Complete(r *kv.Request) {
 	}
 	hd.Encode(k.small[headAt:])
 	c.since = c.e.l.AwakeNow()
-	c.kept++
 	k.kept = true
 	c.s.Reply(k.Index, k.small[headAt:headAt+n], answer)
 	c.retry()
@@ -426,8 +434,13 @@ func (c *serverConn) freeBlock(k *slot) {
 	k.block = nil
 }
 
+// holdsAnswer reports whether a slot's answer has a block of the pool.
+func (c *serverConn) holdsAnswer(k *slot) bool {
+	return k.answer != nil && &k.answer[:1][0] != &k.small[answerAt]
+}
+
 func (c *serverConn) freeAnswer(k *slot) {
-	if k.answer != nil && &k.answer[:1][0] != &k.small[answerAt] {
+	if c.holdsAnswer(k) {
 		c.account.Free(k.answer)
 	}
 	k.answer = nil
@@ -443,7 +456,9 @@ func (e *endpoint) Free(s *datagram.ServerSession, i int) {
 
 func (c *serverConn) freeReply(k *slot) {
 	k.kept = false
-	c.kept--
+	if c.holdsAnswer(k) {
+		c.unsent--
+	}
 	c.freeAnswer(k)
 }
 

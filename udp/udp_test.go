@@ -235,6 +235,38 @@ func TestRequestsWaitForMemory(t *testing.T) {
 	})
 }
 
+// Answers that turned out small hold no memory for which others of their connection wait.
+func TestSmallAnswersHoldNoMemory(t *testing.T) {
+	for _, bytes := range []int{-1, 0, 1, 256, 257, 500, 1024, 1025} { // -1: no such key
+		t.Run(fmt.Sprint(bytes), func(t *testing.T) {
+			r := transporttest.NewRig(t, network, 1, transport.ServerOptions{PoolBytes: 8 << 20}) // unsent answers of one connection may hold 1 MiB
+			c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
+			v := transporttest.Fill(1<<20, 1)
+			c.Expect(transporttest.Put("large", v), kv.StatusOK)
+			small := transporttest.Get("small", 1<<20)
+			status := kv.StatusNotFound
+			if bytes >= 0 {
+				status = kv.StatusOK
+				c.Expect(transporttest.Put("small", transporttest.Fill(bytes, 2)), kv.StatusOK)
+			}
+			for range 20 {
+				if g := c.Expect(transporttest.Get("large", 1<<20), kv.StatusOK); len(g.Value) != len(v) { // the next answers are expected to be that large
+					t.Fatalf("%d B", len(g.Value))
+				}
+				c.Submit(transporttest.Get("small", 1<<20))
+				for range 4 {
+					c.Submit(transporttest.Get("large", 1<<20))
+				}
+				for range 5 {
+					if q := c.Next(); q.Status != kv.StatusOK && (q.Status != status || string(q.Key) != string(small.Key)) {
+						t.Fatalf("a get of %s ends as %v", q.Key, q.Status)
+					}
+				}
+			}
+		})
+	}
+}
+
 // Packets of one size to one address are one message, with a shorter one at its end, up to the largest datagram.
 func TestPacketsAreOneMessage(t *testing.T) {
 	one, other := datagram.Address{1}, datagram.Address{2}

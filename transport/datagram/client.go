@@ -133,7 +133,7 @@ type call struct {
 const (
 	controlRoom  = 1024
 	burst        = 16   // packets of one request or reply before another's turn
-	doneFrom     = 1024 // bytes: the client acknowledges larger replies when they are complete, so the server can free them before the slot's next request
+	doneFrom     = 256 // bytes: the client acknowledges larger replies when they are complete, so the server can free them before the slot's next request
 	timeoutShift = 10   // most doublings of a time-out
 	firstTimeout = int64(100e6)
 )
@@ -617,7 +617,10 @@ func (s *Session) receive(now int64, h *Header, body []byte) bool {
 	if got > min(k.sentMost, k.parts) {
 		return false
 	}
-	s.c.Count.Waits += b2u(h.Kind == KindWait)
+	if h.Kind == KindWait {
+		s.c.Count.Waits++
+		s.repeatDones() // the server may lack the memory of replies that the client has
+	}
 	if got = min(got, k.parts-1); got > k.answered { // the last part's answer is the reply
 		s.advance(now, k, got, h, 0)
 		s.enqueue(k)
@@ -821,12 +824,17 @@ func (s *Session) tick(now int64) {
 		if p := c.control.push(&c.Count); p != nil {
 			p.put(&s.to, &Header{Kind: KindDone, Flags: FlagAnswer, ID: s.peer})
 		}
-		for i := range s.calls { // a done packet may have been lost
-			if k := &s.calls[i]; k.state == callFree && k.owed && !k.listed {
-				k.listed = true
-				s.dones = append(s.dones, k.slot)
-				s.touch()
-			}
+		s.repeatDones()
+	}
+}
+
+// repeatDones sends the done packets again, which may have been lost.
+func (s *Session) repeatDones() {
+	for i := range s.calls {
+		if k := &s.calls[i]; k.state == callFree && k.owed && !k.listed {
+			k.listed = true
+			s.dones = append(s.dones, k.slot)
+			s.touch()
 		}
 	}
 }

@@ -108,16 +108,21 @@ func (p *pair) arrive(packets ...[]byte) {
 func (p *pair) settle() {
 	p.flush()
 	for len(p.toServer)+len(p.toClient) > 0 {
-		a, b := p.toServer, p.toClient
-		p.toServer, p.toClient = nil, nil
 		p.now += 10_000
-		p.arrive(a...)
-		server := simAddress(pairServer)
-		for _, m := range b {
-			p.client.Receive(p.now, &server, m)
-		}
-		p.flush()
+		p.exchange()
 	}
+}
+
+// exchange moves the packets that are under way, and flushes.
+func (p *pair) exchange() {
+	a, b := p.toServer, p.toClient
+	p.toServer, p.toClient = nil, nil
+	p.arrive(a...)
+	server := simAddress(pairServer)
+	for _, m := range b {
+		p.client.Receive(p.now, &server, m)
+	}
+	p.flush()
 }
 
 // pass lets time pass in which all packets are lost.
@@ -602,14 +607,7 @@ func TestTheMemoryOfALargeReplyIsFreed(t *testing.T) {
 	}
 	p.call([]byte("x"))
 	for p.dones == 1 {
-		a, b := p.toServer, p.toClient
-		p.toServer, p.toClient = nil, nil
-		p.arrive(a...)
-		server := simAddress(pairServer)
-		for _, m := range b {
-			p.client.Receive(p.now, &server, m)
-		}
-		p.flush()
+		p.exchange()
 	}
 	p.expect("the last packets", p.toServer, "done")
 	p.toServer = nil
@@ -624,6 +622,35 @@ func TestTheMemoryOfALargeReplyIsFreed(t *testing.T) {
 	}
 	if after := p.now - lost; after < 3.7e9 || after > 3.8e9 {
 		t.Errorf("freed after %d ns, want an eighth of 30 s", after)
+	}
+}
+
+// A request that waits at the server makes the client send lost done packets again: it may be their memory that the request waits for.
+func TestALostDoneIsSentAgainWhileARequestWaits(t *testing.T) {
+	p := newPair(t, Options{})
+	p.open()
+	p.answer = make([]byte, doneFrom+1)
+	p.call([]byte("x"))
+	p.call([]byte("x"))
+	for p.flush(); p.dones < 2; {
+		p.exchange()
+	}
+	p.expect("the last packets", p.toServer, "done")
+	p.toServer = nil
+	p.delay = true
+	p.call([]byte("x")) // in one of the two slots, whose reply that frees
+	p.settle()
+	if p.frees != 1 || p.requests != 3 {
+		t.Fatalf("%d freed, %d requests", p.frees, p.requests)
+	}
+	lost := p.now
+	for p.frees < 2 && p.now < lost+20e9 {
+		p.now = p.client.NextTick()
+		p.client.Tick(p.now)
+		p.settle()
+	}
+	if after := p.now - lost; after > 1e9 || p.client.Count.Waits == 0 {
+		t.Errorf("freed after %d ns and %d waits, want less than a second", after, p.client.Count.Waits)
 	}
 }
 
