@@ -49,6 +49,9 @@ func TestHistories(t *testing.T) {
 			}
 			feature, err := s.Available()
 			testenv.Need(t, feature, err)
+			if !transporttest.Emulated {
+				t.Parallel() // it waits most of its time, for other processes and for deadlines
+			}
 			began := time.Now()
 			f, err := Run(t.Context(), s, t.TempDir(), *out, func(f Figures) bool { return f.Histories >= len(plans) && time.Since(began) >= long() })
 			t.Logf("%d histories, %d operations (%d scans), %d of unknown outcome; %s", f.Histories, f.Operations, f.Scans, f.Unknown, f.faults())
