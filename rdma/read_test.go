@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/export"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -236,6 +237,8 @@ func TestReadTornByPutsIsNeverAWrongValue(t *testing.T) {
 	case os.Getenv("KVWIRE_LONG") != "":
 	case os.Getenv("KVWIRE_ACCEL") == "tcg":
 		tries = 2_000
+	case testenv.Short():
+		tries = 20_000
 	default:
 		tries = 100_000
 	}
