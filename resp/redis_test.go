@@ -15,6 +15,7 @@ import (
 
 	"encoding/json"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
@@ -93,6 +94,9 @@ func onBoth(t *testing.T, f func(t *testing.T, ctx context.Context, c *redis.Cli
 			"disk": {Backend: store.Disk, DiskEngine: store.EnginePool, CacheBytes: 64 << 12},
 		} {
 			t.Run(fmt.Sprintf("%s RESP%d", name, proto), func(t *testing.T) {
+				if (proto == 2) == (o.Backend == store.Disk) {
+					testenv.NotShort(t, "each version of the protocol, and each store, once")
+				}
 				if o.Backend == store.Disk {
 					o.Dir = t.TempDir()
 				}

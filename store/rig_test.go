@@ -37,6 +37,9 @@ var testLimits = kv.Limits{MaxKeyBytes: 1024, MaxValueBytes: 1 << 20}
 func onEvery(t *testing.T, o Options, kinds []string, f func(t *testing.T, g *rig)) {
 	for _, k := range kinds {
 		t.Run(k, func(t *testing.T) {
+			if k == "disk-epoll" || slices.Contains(otherEngines, k) {
+				testenv.NotShort(t, "an engine differs in how it moves pages, which package disk tests")
+			}
 			g := newRig(t, k, o)
 			f(t, g)
 			g.close()

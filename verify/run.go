@@ -155,8 +155,9 @@ func Run(ctx context.Context, s Setup, dir, out string, enough func(Figures) boo
 		return f, fmt.Errorf("verify %v: %w", s, err)
 	}
 	var undecided error
+	first := rand.IntN(len(plans))
 	for i := 0; ctx.Err() == nil; i++ {
-		p := plans[i%len(plans)].restrict(s, r.n)
+		p := plans[(first+i)%len(plans)].restrict(s, r.n)
 		h, err := r.history(i, p)
 		if err == nil {
 			err = r.check(h, out)
