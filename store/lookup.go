@@ -22,6 +22,7 @@ type group struct {
 	key  [groupMax][]byte
 	leaf [groupMax]uint32
 	rec  [groupMax]uint32 // 0: not found yet
+	hint uint32           // the record of the change that is being run; 0: not known
 }
 
 // aheadBytes is the number of an item's first bytes to prefetch. The CPU detects the sequential access and prefetches the rest.
@@ -55,11 +56,25 @@ func (p *Partition) runGroup() {
 	if n > 1 {
 		p.findAll(n)
 	}
+	deletes := p.index.Deletes()
 	for i := range n {
 		r := g.r[i]
 		g.r[i] = nil
+		if n > 1 && r.Op.Changes() && p.index.Deletes() == deletes { // else the number may be another key's
+			g.hint = g.rec[i]
+		}
 		p.run(r)
+		g.hint = 0
 	}
+}
+
+// findToChange returns the record of the key of a change.
+func (p *Partition) findToChange(r *kv.Request) (rec uint32, found bool) {
+	if rec = p.group.hint; rec != 0 {
+		p.group.hint = 0
+		return rec, true
+	}
+	return p.index.Find(r.Key)
 }
 
 // findAll finds the records of n requests and prefetches the items. It stores the records of gets for findRecord.
