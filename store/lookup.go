@@ -131,7 +131,9 @@ func (p *Partition) Read(keys, values [][]byte) int {
 		p.runGroup()
 	}
 	keys = keys[:min(len(keys), groupMax)]
-	p.lookUp(keys)
+	if p.group.rec[0] = 0; len(keys) > 1 {
+		p.lookUp(keys)
+	}
 	for i, k := range keys {
 		rec, ok := p.group.rec[i], true
 		if rec == 0 {
