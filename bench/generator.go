@@ -39,6 +39,7 @@ type generator struct {
 	seed        uint32
 	rec         *recorder
 	stageSample *rand.Rand // chooses the requests whose stages are recorded; nil: none
+	checkSample *rand.Rand // chooses the answers that are checked, one in spec.VerifyOneIn; nil: each, or none
 
 	start atomic.Int64 // written by Run or Slice, read each completion: the window's begin; MaxInt64 before it is known
 	end   atomic.Int64 // the window's end; written by Run or Slice, or by the loop that counts the quota's last operation
@@ -71,6 +72,9 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads, bins int) (*generato
 		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s, bins)}
 	if s.Stages > 0 {
 		g.stageSample = rand.New(rand.NewPCG(s.Seed, ^uint64(thread)))
+	}
+	if s.VerifyOneIn > 1 {
+		g.checkSample = rand.New(rand.NewPCG(^s.Seed, ^uint64(thread)))
 	}
 	g.start.Store(math.MaxInt64)
 	g.end.Store(math.MaxInt64)
@@ -214,7 +218,7 @@ func (g *generator) finish(s *slot, now int64) bool {
 	switch {
 	case r.Status == kv.StatusOK:
 		n = valueBytes(r)
-		if g.spec.Verify && r.Op != kv.OpPut && r.Op != kv.OpDelete {
+		if r.Op != kv.OpPut && r.Op != kv.OpDelete && g.checksNext() {
 			g.verify(s, now >= start)
 		}
 		if s.kind == RMW && !s.second && !g.stopped {
@@ -332,6 +336,11 @@ func (g *generator) countError(status kv.Status, inWindow bool) {
 	case g.died <- deadError("a request", g.h, status):
 	default: // died already has an error
 	}
+}
+
+// checksNext reports whether the next answer is checked.
+func (g *generator) checksNext() bool {
+	return g.spec.Checks() && (g.checkSample == nil || g.checkSample.Uint32N(uint32(g.spec.VerifyOneIn)) == 0)
 }
 
 // verify checks what a get or scan returned.

@@ -106,7 +106,13 @@ type Spec struct {
 	// and the kernel stamps receives of its connections, so other figures of such a run are not comparable.
 	Stages int
 
-	Verify bool // check every value that is read; false only for handlers that keep nothing (null)
+	// Verify: the handler keeps values, so they are written in a form that can be checked, and a loaded record that is not found is an error. false only for handlers
+	// that keep nothing (null).
+	Verify bool
+
+	// VerifyOneIn, with Verify: one in so many answers to gets and scans is checked, chosen at random; 0: each; below 0: none. A check of 1 KiB reads it
+	// and compares it with as much of a table.
+	VerifyOneIn int
 
 	// OnWindow is called by Run's goroutine just before the measured window begins (true) and just
 	// after it has ended (false), for the caller's own counters. It may block. The load continues
@@ -141,6 +147,9 @@ func (s Spec) Defaults() Spec {
 	}
 	return s
 }
+
+// Checks reports whether values that are read are checked, all or some.
+func (s *Spec) Checks() bool { return s.Verify && s.VerifyOneIn >= 0 }
 
 // Limits of a Spec. They bound the memory of buffers.
 const (

@@ -198,6 +198,26 @@ func TestLatenciesOfHoursAreNotCutShort(t *testing.T) {
 	}
 }
 
+// A load checks each answer, a sample of them, or none.
+func TestChecksAreOfASample(t *testing.T) {
+	for oneIn, want := range map[int]struct{ least, most float64 }{0: {1, 1}, 4: {1. / 6, 1. / 3}, -1: {}} {
+		spec := Spec{ValueBytes: 100, Records: 1000, Operations: 8000, Verify: true, VerifyOneIn: oneIn}
+		clients, stores := loaded(t, spec, 1, 1)
+		wrong := 0
+		stores[0].change = func(r *kv.Request) {
+			r.Value[50] ^= 1
+			wrong++
+		}
+		res, err := Run(context.Background(), spec, clients, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := float64(res.VerifyFailures) / float64(wrong); found < want.least || found > want.most || spec.Checks() != (want.most > 0) {
+			t.Errorf("one in %d: %d of %d wrong answers were found", oneIn, res.VerifyFailures, wrong)
+		}
+	}
+}
+
 // Goodput is of values: keys and headers of a scan's items are not among them.
 func TestBytesOfAScanAreThoseOfItsValues(t *testing.T) {
 	for mix, each := range map[string]uint64{"scan": 10 * 100, "get": 100, "put": 100, "rmw": 200} {

@@ -86,7 +86,7 @@ func (f *Factor) ColumnName() string {
 // typical gives Kind the types of the values. Its content is never used.
 var typical Values
 
-// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, sizes, count, rate, speed, share or cpus.
+// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, sizes, count, rate, speed, share, checks or cpus.
 func (f *Factor) Kind() string {
 	switch p := f.At(&typical).(type) {
 	case *bool:

@@ -38,6 +38,10 @@ var loadRows = []Factor{
 	{Name: "scan-items", Group: "Load", Side: Server | Bench, Default: "100", Range: Span{"1", "10000"}, ByRun: true, Owners: []string{"mix", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ScanItems },
 		Help:    "a scan asks for 1 to this many items",
 		Meaning: "most items that a scan asks for; the least is 1"},
+	{Name: "verify-values", Group: "Load", Side: Bench, Default: "all", ByRun: true, At: func(v *Values) any { return &v.Load.VerifyValues },
+		Help:    "answers to gets and scans whose values are checked: all, none, or a sample, one in 64 at random (sample=N: one in N). A check costs the client CPU time (docs/workloads.md)",
+		Meaning: "answers to gets and scans whose values were checked: all, none or sample=N, one in N at random",
+		Sweep:   Unless("backend", "null")},
 	{Name: "seed", Group: "Load", Side: Load, Default: "1", Range: Span{"0", "18446744073709551615"}, At: func(v *Values) any { return &v.Load.Seed },
 		Help: "seed of the order of keys, of operations and of arrivals"},
 	{Name: "conns", Common: true, Group: "Load", Side: Load | Client, Default: "4", Range: Span{"1", "65536"}, ByRun: true, Owners: []string{"server-threads", "client-threads"}, At: func(v *Values) any { return &v.Load.Conns },
@@ -45,7 +49,7 @@ var loadRows = []Factor{
 	{Name: "depth", Common: true, Group: "Load", Side: Load | Client, Default: "16", Range: Span{"1", "1024"}, At: func(v *Values) any { return &v.Load.Depth },
 		Help: "most requests in flight on each connection"},
 	{Name: "client-threads", Common: true, Group: "Load", Side: Load | Client, Default: "1", Range: Span{"1", "1024"}, ByRun: true, Owners: []string{"server-threads"}, At: func(v *Values) any { return &v.Load.Threads },
-		Help: "number of threads of the load generator"},
+		Help: "number of threads of the load generator, at most one for each connection", Meaning: "number of threads of the load generator"},
 	{Name: "client-cpus", Group: "Load", Side: Load, ByRun: true, Owners: []string{"server-threads", "placement", "client-threads"}, At: func(v *Values) any { return &v.Load.CPUs },
 		Help:    "CPUs of the load generator's process; default: other CPUs than the server's",
 		Meaning: "CPUs of the client's process"},
@@ -114,7 +118,7 @@ func (v *Values) Spec() bench.Spec {
 	l := &v.Load
 	s := bench.Spec{Mix: l.Mix, KeyBytes: int(l.KeyBytes), ValueBytes: int(l.ValueBytes), ValueMinBytes: int(l.ValueMinBytes), ValueSizes: l.ValueSizes, Records: uint64(l.Records),
 		ScanItems: l.ScanItems, Seed: l.Seed, TargetPerS: float64(l.TargetPerS), Conns: l.Conns, Depth: l.Depth,
-		ClientThreads: l.Threads, Duration: l.Duration, Warmup: l.Warmup, Stages: l.Stages, Verify: Keeps(v.Store.Backend)}
+		ClientThreads: l.Threads, Duration: l.Duration, Warmup: l.Warmup, Stages: l.Stages, Verify: Keeps(v.Store.Backend), VerifyOneIn: int(l.VerifyValues)}
 	if s.Operations = uint64(l.Operations); s.Operations > 0 {
 		s.Duration = 0
 	}

@@ -276,6 +276,46 @@ func (c *CPUs) String() string {
 // Type implements pflag.Value.
 func (c *CPUs) Type() string { return "cpus" }
 
+// Checks is the share of answers that a load checks: each, none, or one in so many (sample=64). The number is that of bench.Spec.VerifyOneIn.
+type Checks int
+
+// sampleOneIn is the sample without a number.
+const sampleOneIn = 64
+
+// Set implements pflag.Value.
+func (c *Checks) Set(s string) error {
+	oneIn, sampled := strings.CutPrefix(s, "sample=")
+	n, err := strconv.Atoi(oneIn)
+	switch {
+	case s == "all":
+		*c = 0
+	case s == "none":
+		*c = -1
+	case s == "sample":
+		*c = sampleOneIn
+	case sampled && err == nil && n >= 2 && n <= 1e9:
+		*c = Checks(n)
+	default:
+		return fmt.Errorf("%q is neither all, none, sample nor sample=N, N from 2 to 1000000000", s)
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (c *Checks) String() string {
+	switch n := int(*c); {
+	case n < 0:
+		return "none"
+	case n <= 1:
+		return "all"
+	default:
+		return "sample=" + strconv.Itoa(n)
+	}
+}
+
+// Type implements pflag.Value.
+func (c *Checks) Type() string { return "checks" }
+
 // Speed is the factor by which a trace is replayed faster than it was recorded.
 type Speed float64
 

@@ -19,15 +19,15 @@ var uringRows = []Factor{
 	{Name: "ring", Group: uringGroup, Side: Server, Default: "shared", Words: []string{"shared", "separate"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Ring },
 		Help: "sockets and disk on one ring (shared), or on two (separate)",
 		When: Where("transport", "uring")},
-	{Name: "uring-receive", Group: uringGroup, Side: Server | Client | Alike, Default: "single", Words: []string{"single", "multishot"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Receive },
-		Help: "an entry receives once, into the final place of the bytes (single), or repeatedly, into provided buffers (multishot)",
+	{Name: "uring-receive", Group: uringGroup, Side: Server | Client | Alike, Default: uringDefaults.Receive.String(), Words: uring.Receives(), Owners: networks, At: func(v *Values) any { return &v.Uring.Receive },
+		Help: "an entry receives once, into the final place of the bytes (single), or repeatedly, into provided buffers (multishot); auto: requests multishot, where the kernel has it, and answers single",
 		When: onUring},
 	{Name: "uring-buffers", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.Buffers), Range: Span{"1", "32768"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Buffers },
 		Help: "multishot: number of provided buffers of each loop, a power of two",
-		When: onUring.And("uring-receive", "multishot")},
+		When: onUring.AndNot("uring-receive", "single")},
 	{Name: "uring-buffer-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.BufferBytes), Range: Span{"64", "1MiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.BufferBytes },
 		Help: "multishot: size of each provided buffer",
-		When: onUring.And("uring-receive", "multishot")},
+		When: onUring.AndNot("uring-receive", "single")},
 	{Name: "uring-body-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.BodyBytes), Range: Span{"1", "1GiB"}, Owners: networks, At: func(v *Values) any { return &v.Uring.BodyBytes },
 		Help: "if this many bytes of a value or more are missing, a separate receive puts them into their final place; see --uring-large",
 		When: onUring},
@@ -85,8 +85,9 @@ func (v *UringValues) Options() uring.Options {
 }
 
 func (v *UringValues) options() uring.Options {
-	large, _ := uring.ParseLarge(v.Large) // CheckWords has checked it
-	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), ChunkBytes: int(v.ChunkBytes),
+	large, _ := uring.ParseLarge(v.Large) // CheckWords has checked it, and the next one
+	receive, _ := uring.ParseReceive(v.Receive)
+	return uring.Options{Large: large, Receive: receive, Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), ChunkBytes: int(v.ChunkBytes),
 		SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), Bundle: v.Bundle,
 		FixedFiles: v.FixedFiles, ZeroCopyBytes: int(v.ZeroCopyBytes), NAPI: v.NAPI}
 }

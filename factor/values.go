@@ -131,6 +131,7 @@ type LoadValues struct {
 	ValueSizes      Sizes
 	Records         Count
 	ScanItems       int
+	VerifyValues    Checks
 	Seed            uint64
 
 	Loop       string

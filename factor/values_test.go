@@ -143,8 +143,26 @@ func TestOptionsOfPartitions(t *testing.T) {
 		t.Error("--sqpoll applies to the sockets here: the disk engine has no ring")
 	}
 	v, _ = parsed(t, "--transport uring --uring-receive multishot --uring-large step")
-	if o := v.Uring.Options(); !o.Multishot || o.Large != uring.Step {
+	if o := v.Uring.Options(); o.Receive != uring.Multishot || o.Large != uring.Step {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestChecksAsText(t *testing.T) {
+	for text, want := range map[string]struct {
+		oneIn int
+		text  string
+	}{"all": {0, "all"}, "none": {-1, "none"}, "sample": {64, "sample=64"}, "sample=2": {2, "sample=2"}} {
+		var c Checks
+		if err := c.Set(text); err != nil || int(c) != want.oneIn || c.String() != want.text {
+			t.Errorf("%s: %v, %d, %s", text, err, int(c), c.String())
+		}
+	}
+	for _, text := range []string{"", "sample=", "sample=1", "sample=-2", "sample=2000000000", "some", "64"} {
+		var c Checks
+		if err := c.Set(text); err == nil {
+			t.Errorf("%q is %v", text, &c)
+		}
 	}
 }
 

@@ -199,6 +199,13 @@ type Batcher interface {
 	End()
 }
 
+// Reader is a Handler that can answer gets at once, without requests, where their items are in memory. Only the handler's loop may call it.
+type Reader interface {
+	// Read looks up keys, which are within the limits, and sets values[i] to the value of keys[i], without a copy; nil: there is no such key. It returns the number of
+	// keys that are looked up, the first ones; 0: the first one needs a request. Values must not be changed, and are valid until the handler is called again.
+	Read(keys, values [][]byte) int
+}
+
 // Completer receives completed requests. It is called from the turn of the loop that submitted the
 // request, must not block, and may submit again.
 type Completer interface{ Complete(r *Request) }
@@ -257,4 +264,9 @@ func Hash(key []byte) uint32 { return crc32.Checksum(key, castagnoli) }
 
 // Shard returns the number of the partition, 0 to n-1, that owns a key. It uses the hash's high bits
 // (multiply–shift), so that tables inside a partition can use the low bits.
-func Shard(key []byte, n int) int { return int(uint64(Hash(key)) * uint64(n) >> 32) }
+func Shard(key []byte, n int) int {
+	if n == 1 {
+		return 0
+	}
+	return int(uint64(Hash(key)) * uint64(n) >> 32)
+}

@@ -64,6 +64,23 @@ func (t *Router) End() {
 	}
 }
 
+var _ kv.Reader = (*Router)(nil)
+
+// Read implements kv.Reader for keys of this loop's own partition.
+func (t *Router) Read(keys, values [][]byte) int {
+	if t.l.reader == nil {
+		return 0
+	}
+	n := 0
+	for n < len(keys) && t.shards[kv.Shard(keys[n], len(t.shards))] == t.l {
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	return t.l.reader.Read(keys[:n], values)
+}
+
 func (t *Router) send(r *kv.Request, shard int) {
 	to := t.shards[shard]
 	if to == t.l {

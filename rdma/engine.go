@@ -127,7 +127,7 @@ func (d *rdmaEngine) event(tag uint64) {
 	switch tag {
 	case tagCQ:
 		d.l.Stats.Syscalls++
-		if d.nic != nil && d.nic.cq.Drain() > 0 {
+		if d.nic != nil && d.nic.cq.Event() {
 			d.armed = false
 		}
 	case tagAsync:

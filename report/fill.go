@@ -8,6 +8,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -117,6 +118,10 @@ func fillFactors(row *Row, res *bench.Result) {
 	if m, err := bench.ParseMix(s.Mix); err == nil && m.Share[bench.Scan] > 0 {
 		row.ScanItems = I(s.ScanItems)
 	}
+	if s.Verify {
+		checks := factor.Checks(s.VerifyOneIn)
+		_ = row.Set("verify_values", checks.String())
+	}
 	if s.Loop == bench.Open {
 		row.Arrival = s.Arrival.String()
 		if s.Trace == nil {
@@ -138,7 +143,7 @@ func fillOutcome(row *Row, res *bench.Result) {
 	if res.Spec.Trace != nil {
 		row.ExpectedMisses = U(res.ExpectedMisses)
 	}
-	if res.Spec.Verify {
+	if res.Spec.Checks() {
 		row.VerifyFailures = U(res.VerifyFailures)
 	}
 	if res.Duration > 0 {

@@ -192,6 +192,9 @@ func (s *Spec) is(name []byte) bool {
 	return true
 }
 
+// GetCommand is GET.
+var GetCommand, _ = Find([]byte("get"), 2, nil)
+
 // Unknown returns Redis's error text for an unknown command. It contains the first arguments, up to 128 bytes.
 func Unknown(args [][]byte) string {
 	b := []byte("ERR unknown command '")

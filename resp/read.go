@@ -159,6 +159,24 @@ func (c *Command) Read(b []byte) (need int, err error) {
 	return 0, nil
 }
 
+// ReadGet parses a GET in the form in which programs send it. used is its length; 0: b does not begin with a whole one in this form, and Command.Read must parse it.
+func ReadGet(b []byte) (key []byte, used int) {
+	const before = len("*2\r\n$3\r\nGET\r\n$")
+	if len(b) < before || string(b[:8]) != "*2\r\n$3\r\n" || b[8]|0x20 != 'g' || b[9]|0x20 != 'e' || b[10]|0x20 != 't' || string(b[11:before]) != "\r\n$" {
+		return nil, 0
+	}
+	n, used, err := number(b[before:], "bulk count", "bulk length")
+	if err != nil || used == 0 || n < 1 || n > len(b) {
+		return nil, 0
+	}
+	begin := before + used
+	end := begin + n + 2
+	if end > len(b) {
+		return nil, 0
+	}
+	return b[begin : begin+n : begin+n], end
+}
+
 // printable returns a byte as a character for a reply.
 func printable(b byte) rune {
 	if b < ' ' || b > '~' {

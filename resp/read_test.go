@@ -89,6 +89,40 @@ func TestCommandsAreCutHoweverTheyArrive(t *testing.T) {
 	}
 }
 
+// ReadGet finds only what Read finds, too: whole GETs of a key. It leaves other forms to Read.
+func TestReadGetIsReadForOneForm(t *testing.T) {
+	for text, want := range map[string]string{
+		"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n":                  "k",
+		"*2\r\n$3\r\ngEt\r\n$12\r\n*2\r\n$3\r\nGET\r\r\n": "*2\r\n$3\r\nGET\r",
+		"*2\r\n$3\r\nGET\r\n$0\r\n\r\n":                   "",
+		"*2\r\n$3\r\nGET\r\n$-1\r\n":                      "",
+		"*2\r\n$3\r\nSET\r\n$1\r\nk\r\n":                  "",
+		"*2\r\n$3\r\nGET\r\n$999999999999999999\r\nk\r\n": "",
+		"*2\r\n$3\r\nGET\r\n:1\r\nk\r\n":                  "",
+		"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\nv\r\n":       "",
+		"GET k\r\n": "",
+	} {
+		for n := range len(text) + 1 {
+			key, used := ReadGet([]byte(text[:n]))
+			if n < len(text) && used != 0 || n == len(text) && (string(key) != want || (used == n) != (want != "")) {
+				t.Errorf("%q: %q in %d bytes", text[:n], key, used)
+			}
+			if used > 0 {
+				checkGet(t, []byte(text), key, used)
+			}
+		}
+	}
+}
+
+// checkGet compares what ReadGet has found with Read.
+func checkGet(t *testing.T, b, key []byte, used int) {
+	t.Helper()
+	var c Command
+	if need, err := c.Read(b); need != 0 || err != nil || c.Bytes != used || len(c.Args) != 2 || !is(c.Args[0].Of(b), "get") || !bytes.Equal(c.Args[1].Of(b), key) {
+		t.Errorf("%q: a GET of %q in %d bytes; Read: %d, %v, %d arguments, %d bytes", b, key, used, need, err, len(c.Args), c.Bytes)
+	}
+}
+
 // The texts are those of redis-server 7.0.
 func TestWrongCommandsGiveRedisOwnErrors(t *testing.T) {
 	for text, want := range map[string]string{
@@ -153,6 +187,9 @@ func FuzzCommands(f *testing.F) {
 		parts, perr := cut(string(text), n)
 		if !slices.Equal(whole, parts) || (err == nil) != (perr == nil) || err != nil && err.Error() != perr.Error() {
 			t.Fatalf("at once %q, %v; in pieces of %d %q, %v", whole, err, n, parts, perr)
+		}
+		if key, used := ReadGet(text); used > 0 {
+			checkGet(t, text, key, used)
 		}
 	})
 }

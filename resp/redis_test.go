@@ -524,6 +524,24 @@ func TestPipelinesDoWhatAMapDoes(t *testing.T) {
 				}
 			}
 		}
+		for range 20 { // GETs alone, which follow each other: of present keys and others, with small and large values
+			p := c.Pipeline()
+			var want []string
+			for range 1 + rng.IntN(60) {
+				k := fmt.Sprint("k", rng.IntN(25))
+				p.Get(ctx, k)
+				want = append(want, model[k])
+			}
+			all, err := p.Exec(ctx)
+			if err != nil && !errors.Is(err, redis.Nil) {
+				t.Fatal(err)
+			}
+			for i, cmd := range all {
+				if got := cmd.(*redis.StringCmd).Val(); got != want[i] {
+					t.Fatalf("%.60s: %.60q, want %.60q", cmd, got, want[i])
+				}
+			}
+		}
 		must(t, int64(len(model)))(c.DBSize(ctx).Result())
 		for _, k := range slices.Sorted(maps.Keys(model)) {
 			must(t, model[k])(c.Get(ctx, k).Result())

@@ -35,7 +35,7 @@ const (
 // change begins a put or delete.
 func (p *Partition) change(r *kv.Request) {
 	x := p.index
-	rec, found := x.Find(r.Key)
+	rec, found := p.findToChange(r)
 	there := false
 	if found {
 		f := x.Flags(rec)

@@ -19,8 +19,10 @@ type group struct {
 	open bool // between Begin and End
 	n    int
 	r    [groupMax]*kv.Request
+	key  [groupMax][]byte
 	leaf [groupMax]uint32
-	rec  [groupMax]uint32
+	rec  [groupMax]uint32 // 0: not found yet
+	hint uint32           // the record of the change that is being run; 0: not known
 }
 
 // aheadBytes is the number of an item's first bytes to prefetch. The CPU detects the sequential access and prefetches the rest.
@@ -54,36 +56,95 @@ func (p *Partition) runGroup() {
 	if n > 1 {
 		p.findAll(n)
 	}
+	deletes := p.index.Deletes()
 	for i := range n {
 		r := g.r[i]
 		g.r[i] = nil
+		if n > 1 && r.Op.Changes() && p.index.Deletes() == deletes { // else the number may be another key's
+			g.hint = g.rec[i]
+		}
 		p.run(r)
+		g.hint = 0
 	}
+}
+
+// findToChange returns the record of the key of a change.
+func (p *Partition) findToChange(r *kv.Request) (rec uint32, found bool) {
+	if rec = p.group.hint; rec != 0 {
+		p.group.hint = 0
+		return rec, true
+	}
+	return p.index.Find(r.Key)
 }
 
 // findAll finds the records of n requests and prefetches the items. It stores the records of gets for findRecord.
 func (p *Partition) findAll(n int) {
-	x, g := p.index, &p.group
-	for i := range n {
-		g.leaf[i] = x.FindLeaf(g.r[i].Key)
+	g := &p.group
+	for i, r := range g.r[:n] {
+		g.key[i] = r.Key
 	}
-	for i := range n {
+	p.lookUp(g.key[:n])
+	for i, r := range g.r[:n] {
+		g.key[i] = nil
+		if g.rec[i] != 0 && r.Op == kv.OpGet {
+			setRecord(r, g.rec[i], p.index.Deletes())
+		}
+	}
+}
+
+// lookUp sets group.rec to the records of keys, at most groupMax, and prefetches the items. Some that exist are not found: Find must search them.
+func (p *Partition) lookUp(keys [][]byte) {
+	x, g := p.index, &p.group
+	for i, k := range keys {
+		g.leaf[i] = x.FindLeaf(k)
+	}
+	for i, k := range keys {
 		g.rec[i] = 0
 		if g.leaf[i] != 0 {
-			g.rec[i] = x.Candidate(g.leaf[i], g.r[i].Key)
+			g.rec[i] = x.Candidate(g.leaf[i], k)
 		}
 	}
-	for i := range n {
+	for i, k := range keys {
 		rec := g.rec[i]
-		if rec == 0 || !bytes.Equal(x.Key(rec), g.r[i].Key) {
-			continue // it is searched again when the request runs
+		if rec == 0 {
+			continue
 		}
-		if g.r[i].Op == kv.OpGet {
-			setRecord(g.r[i], rec, x.Deletes())
+		if !bytes.Equal(x.Key(rec), k) {
+			g.rec[i] = 0
+			continue
 		}
 		if at := p.placeOf(rec); p.files == nil {
 			b := p.slabs[at.class].memory(at.slot)
 			sys.PrefetchBytes(b[:min(len(b), aheadBytes)])
 		}
 	}
+}
+
+var _ kv.Reader = (*Partition)(nil)
+
+// Read implements kv.Reader, for the mem backend. An exported item is read by requests only, which export it.
+func (p *Partition) Read(keys, values [][]byte) int {
+	if p.files != nil || p.table != nil || p.closing {
+		return 0
+	}
+	if p.group.n > 0 { // earlier requests come first
+		p.runGroup()
+	}
+	keys = keys[:min(len(keys), groupMax)]
+	if p.group.rec[0] = 0; len(keys) > 1 {
+		p.lookUp(keys)
+	}
+	for i, k := range keys {
+		rec, ok := p.group.rec[i], true
+		if rec == 0 {
+			rec, ok = p.index.Find(k)
+		}
+		if values[i] = nil; !ok || p.index.Flags(rec)&(flagHidden|flagTomb) != 0 {
+			continue
+		}
+		at := p.placeOf(rec)
+		it, _ := peekItem(p.slabs[at.class].memory(at.slot))
+		values[i] = it.value
+	}
+	return len(keys)
 }

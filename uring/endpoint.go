@@ -25,7 +25,7 @@ var (
 )
 
 func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
-	e := &endpoint{engine: ringEngine{l: h.L, o: o}, listener: -1}
+	e := &endpoint{engine: ringEngine{l: h.L, o: o, server: true}, listener: -1}
 	e.Ends = stream.NewEnds(h, peers, &e.engine)
 	if err := e.engine.start(e); err != nil {
 		return nil, err

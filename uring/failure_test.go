@@ -53,7 +53,7 @@ func watch(o Options) (*watched, tt.Network) {
 
 // everyway are the options that decide how memory is given to the kernel.
 var everyway = map[string]Options{"waitall": {}, "step": {Large: Step}, "linked": {Large: Linked},
-	"multishot": {Multishot: true}, "zerocopy": {Large: ZeroCopy, ZeroCopyBytes: 1}}
+	"multishot": {Receive: Multishot}, "zerocopy": {Large: ZeroCopy, ZeroCopyBytes: 1}}
 
 // inEveryWay has f run at a server of one loop, with each of everyway; what either end frees meanwhile is poisoned.
 func inEveryWay(t *testing.T, o transport.ServerOptions, f func(t *testing.T, r *tt.Rig, e *endpoint)) {
@@ -163,7 +163,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 // So few buffers that most receives find none, and a completion queue that most completions do not fit into: slower, never wrong.
 func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 	testenv.Uring(t)
-	for name, o := range map[string]Options{"multishot": {Multishot: true, Buffers: 4, BufferBytes: 1024}, "bundles": {Multishot: true, Bundle: true, Buffers: 4, BufferBytes: 1024}} {
+	for name, o := range map[string]Options{"multishot": {Receive: Multishot, Buffers: 4, BufferBytes: 1024}, "bundles": {Receive: Multishot, Bundle: true, Buffers: 4, BufferBytes: 1024}} {
 		t.Run(name, func(t *testing.T) {
 			w, n := watch(o)
 			n.Loops.RingEntries = 8
@@ -191,7 +191,7 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 	if !tt.Files(conns + 200) {
 		t.Skipf("no %d descriptors here: raise ulimit -n", conns+200)
 	}
-	for name, o := range map[string]Options{"single": {}, "multishot": {Multishot: true}, "fixed files": {FixedFiles: true}} {
+	for name, o := range map[string]Options{"single": {Receive: Single}, "multishot": {Receive: Multishot}, "fixed files": {FixedFiles: true}} {
 		t.Run(name, func(t *testing.T) {
 			s := tt.StartChild(t, network(o), tt.Plan{Answers: true})
 			before := s.Resident()
@@ -211,7 +211,7 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 func TestBearsIdleAndSlowConnections(t *testing.T) {
 	testenv.NotShort(t, "ten thousand connections")
 	testenv.Uring(t)
-	for name, o := range map[string]Options{"single": {}, "multishot": {Multishot: true}} {
+	for name, o := range map[string]Options{"single": {Receive: Single}, "multishot": {Receive: Multishot}} {
 		if name != "single" && !tt.Long {
 			continue
 		}

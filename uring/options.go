@@ -31,6 +31,26 @@ func (l Large) String() string { return largeNames[l] }
 // ParseLarge parses a way's name.
 func ParseLarge(s string) (Large, error) { return names.Parse[Large](s, largeNames[:]) }
 
+// Receive is the method of receives. Larger bodies than Options.BodyBytes are received in place by all of them.
+type Receive uint8
+
+const (
+	Auto      Receive = iota // Multishot for requests, which come in bursts to a small buffer; Single for answers, and where the kernel has no multishot receives
+	Single                   // one entry receives once, into the side's own memory
+	Multishot                // one entry receives repeatedly into the loop's buffers, from which bytes are copied (IORING_RECV_MULTISHOT, Linux 6.0)
+)
+
+var receiveNames = [...]string{"auto", "single", "multishot"}
+
+// Receives returns the names of all methods.
+func Receives() []string { return receiveNames[:] }
+
+// String returns the method's name in the column uring_receive.
+func (r Receive) String() string { return receiveNames[r] }
+
+// ParseReceive parses a method's name.
+func ParseReceive(s string) (Receive, error) { return names.Parse[Receive](s, receiveNames[:]) }
+
 // chunkLeast is the least that an entry of a chain may send: a chain must fit into the ring.
 const chunkLeast = 4 << 10
 
@@ -38,10 +58,8 @@ const chunkLeast = 4 << 10
 type Options struct {
 	Large Large
 
-	// Multishot: one entry receives repeatedly into the loop's buffers, from which bytes are copied (IORING_RECV_MULTISHOT, Linux
-	// 6.0).
-	Multishot   bool
-	Buffers     int // of each end and loop, a power of two; 0: 256
+	Receive     Receive
+	Buffers     int // Multishot: of each end and loop, a power of two; 0: 256
 	BufferBytes int // of each of them; 0: 4 KiB
 
 	BodyBytes  int // smallest rest of a body that is received in place, by a separate receive; 0: 32 KiB
@@ -105,7 +123,7 @@ func (o *Options) waits() bool { return o.Large != Step && o.Large != Once }
 // Check returns an error for options of o that the kernel of ring r does not support.
 func (o Options) Check(r *ring.Ring) error {
 	switch {
-	case o.Multishot && !r.Multishot():
+	case o.Receive == Multishot && !r.Multishot():
 		return fmt.Errorf("uring: this kernel has no multishot receives (Linux 6.0)")
 	case o.Large == ZeroCopy && !r.Supports(ring.OpSendmsgZC):
 		return fmt.Errorf("uring: this kernel has no sends without copy (SENDMSG_ZC: Linux 6.1)")

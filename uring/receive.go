@@ -76,7 +76,7 @@ func (s *socket) receive() bool {
 	} else if in.singles > 0 {
 		in.singles--
 	}
-	in.multishot = d.o.Multishot && in.open && in.singles == 0 && !in.stamps
+	in.multishot = d.bufs != nil && in.open && in.singles == 0 && !in.stamps
 	if in.multishot {
 		e.RecvMultishot(s.fd, d.bufs.Group(), d.o.Bundle)
 		s.useFile(e)

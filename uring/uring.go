@@ -66,7 +66,8 @@ type ringEngine struct {
 	count    *transport.Counters // of its loop
 	id       loop.MemberID
 	o        Options
-	bufs     *ring.Buffers // Multishot: the buffers for received bytes
+	server   bool          // it receives requests, not answers
+	bufs     *ring.Buffers // the buffers of multishot receives; nil: all receives are single
 	returned bool          // buffers were returned since they were last published
 	sockets  stream.Table[*socket]
 	touched  stream.Touched[*socket]
@@ -98,7 +99,7 @@ func (d *ringEngine) setUp() (err error) {
 			return fmt.Errorf("uring: %w", err)
 		}
 	}
-	if d.o.Multishot {
+	if d.o.Receive == Multishot || d.o.Receive == Auto && d.server && r.Multishot() {
 		if d.bufs, err = r.Provide(d.o.Buffers, d.o.BufferBytes); err != nil {
 			return fmt.Errorf("uring: buffers for multishot receives: %w", err)
 		}

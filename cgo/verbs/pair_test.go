@@ -573,7 +573,7 @@ func TestArmLosesNoCompletion(t *testing.T) {
 			if k == 0 || e != nil {
 				t.Fatalf("message %d: no event for %v (%v)", i, patience, e)
 			}
-			b.cq.Drain()
+			b.cq.Event()
 			cs, err = b.cq.Poll()
 		}
 		if err != nil || len(cs) != 1 || cs[0].Status != 0 {

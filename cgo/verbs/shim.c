@@ -484,17 +484,15 @@ void kvw_arm(struct kvw_cq_call *c)
 	c->found = err ? (err < 0 ? err : -err) : poll_cq(c->cq, c->out, c->n);
 }
 
-// kvw_drain reads all events of a channel of one CQ, and acknowledges them.
-int kvw_drain(void *channel, void *cq)
+// kvw_event reads one event of a channel of one CQ, and acknowledges it. It returns 0 if there was none.
+int kvw_event(void *channel, void *cq)
 {
 	struct ibv_cq *of;
 	void *context;
-	unsigned n = 0;
-	while (v.get_cq_event(channel, &of, &context) == 0)
-		n++;
-	if (n)
-		v.ack_cq_events(cq, n);
-	return (int)n;
+	if (v.get_cq_event(channel, &of, &context))
+		return 0;
+	v.ack_cq_events(cq, 1);
+	return 1;
 }
 
 const char *kvw_status(int status) { return v.wc_status_str(status); }

@@ -125,7 +125,7 @@ void kvw_post_recv(struct kvw_recv_call *c);
 void kvw_poll(struct kvw_cq_call *c);
 void kvw_spin(struct kvw_cq_call *c);
 void kvw_arm(struct kvw_cq_call *c);
-int kvw_drain(void *channel, void *cq);
+int kvw_event(void *channel, void *cq);
 const char *kvw_status(int status);
 
 #endif

@@ -7,8 +7,8 @@ package verbs
 #include <stdlib.h>
 #include "shim.h"
 
-#cgo noescape kvw_drain
-#cgo nocallback kvw_drain
+#cgo noescape kvw_event
+#cgo nocallback kvw_event
 */
 import "C"
 
@@ -364,10 +364,11 @@ func (q *CQ) Arm() ([]Completion, error) {
 	return q.polled("arm a completion queue")
 }
 
-// Drain reads and acknowledges all events of Fd, and returns their number. The caller then polls the queue.
-func (q *CQ) Drain() int {
+// Event reads and acknowledges an event of Fd; ok is false if there was none. An Arm makes at most one event, so a caller that reads it before the next
+// Arm need not look for more, which would cost a system call. The caller then polls the queue.
+func (q *CQ) Event() (ok bool) {
 	*q.calls++
-	return int(C.kvw_drain(q.ch, q.cq))
+	return C.kvw_event(q.ch, q.cq) != 0
 }
 
 // SRQ is a receive queue that several queue pairs share.

@@ -113,7 +113,6 @@ func TestProductsOfFlags(t *testing.T) {
 		"requests":        {"--conns=65536", "--depth=1024", "--value-bytes=16MiB"},
 		"answers":         {"--conns=65536", "--depth=1024", "--mix=scan", "--scan-items=10000", "--value-bytes=16MiB"},
 		"data":            {"--records=1099511627776", "--value-bytes=16MiB"},
-		"client threads":  {"--client-threads=5"},
 		"longest window":  {"--duration=2562047h"},
 		"longest warm-up": {"--warmup=2562047h47m"},
 		"longest of both": {"--duration=1200h1ns", "--warmup=1200h"},

@@ -251,6 +251,7 @@ func (f *Settings) Spec() (s bench.Spec, err error) {
 		l.Threads = f.Server.InprocThreads()
 		l.Conns = max(l.Conns, l.Threads)
 	}
+	l.Threads = min(l.Threads, l.Conns) // a thread without a connection has no load
 	if s = f.Values.Spec(); f.Replay != nil {
 		s.Trace, s.TraceSpeed, s.TraceRepeat = f.Replay, float64(l.TraceSpeed), l.TraceRepeat
 	}
@@ -267,8 +268,6 @@ func (f *Settings) Spec() (s bench.Spec, err error) {
 		return s, exit.Usagef("--value-dist list needs --value-sizes, the list")
 	case s.ValueDist == bench.FixedSize && f.Given("value-min-bytes"):
 		return s, exit.Usagef("--value-min-bytes needs --value-dist uniform or zipfian")
-	case l.Threads > l.Conns:
-		return s, exit.Usagef("--client-threads %d: 1 to --conns (%d)", l.Threads, l.Conns)
 	case s.Loop == bench.Open && l.TargetPerS <= 0 && f.Replay == nil:
 		return s, exit.Usagef("--loop open needs --target-per-s, the arrivals per second")
 	case s.Loop == bench.Closed && l.TargetPerS > 0:

@@ -23,6 +23,7 @@ import (
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/socket"
+	"github.com/kvwire/kvwire/uring"
 )
 
 // Settings describe a server by factors and flags: what `kvwire serve` and the runs of an experiment start. Values and Given must be set.
@@ -174,7 +175,7 @@ func (s *Settings) checkAmounts(p *loop.Plan) error {
 	}{
 		{"cache-bytes", float64(s.Store.CacheBytes), 1, s.OnDisk()},
 		{"rdma-export-bytes", float64(s.RDMA.ExportBytes), 1, s.Server.Transport == "rdma"},
-		{"uring-buffers", float64(sockets.Buffers) * float64(sockets.BufferBytes), loops, sockets.Multishot},
+		{"uring-buffers", float64(sockets.Buffers) * float64(sockets.BufferBytes), loops, sockets.Receive != uring.Single},
 	} {
 		if !s.Given(n.name) || !n.on {
 			continue

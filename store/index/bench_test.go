@@ -12,14 +12,14 @@ import (
 
 const userKeyBytes = 23
 
-// userKey writes the i-th of many keys in no order: "user" and 19 digits of a random number.
+// userKey writes the i-th of many keys in no order: "user" and the last digits, at most 19, of a random number.
 func userKey(b []byte, i int) {
 	z := uint64(i)*0x9e3779b97f4a7c15 + 0x9e3779b97f4a7c15 // splitmix64 (Steele et al. 2014)
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z = (z ^ z>>31) >> 1
 	copy(b, "user")
-	for at := userKeyBytes - 1; at >= 4; at-- {
+	for at := len(b) - 1; at >= 4; at-- {
 		b[at] = '0' + byte(z%10)
 		z /= 10
 	}

@@ -2,7 +2,6 @@ package index
 
 import (
 	"encoding/binary"
-	"math/bits"
 
 	"github.com/kvwire/kvwire/internal/arena"
 )
@@ -10,34 +9,44 @@ import (
 // Flags are bits that the store keeps for a key, besides the place of its item. The index only stores them.
 type Flags uint8
 
-// keyHeap stores blobs in mapped memory, outside the garbage collector's heap, in units of 4 bytes: so a number of 4 bytes
-// can address 16 GiB. A blob never moves. There are two kinds: a record is a head and a key; a separator is a length and a
-// key. A bitmap has a bit for each unit at which a record begins. With it walks find records without the tree, in the order
-// of their numbers, which does not change when keys are added or deleted.
-type keyHeap struct {
+// blobHeap stores blobs in mapped memory, outside the garbage collector's heap, in units of 4 bytes: so a number of 4 bytes
+// can address 16 GiB. A blob never moves.
+type blobHeap struct {
 	chunks [][]byte
-	begins [][]uint64 // of each chunk: the map
 	arenas []*arena.Arena
 	used   int                                              // bytes of the last chunk
 	inUse  int                                              // bytes in blobs
 	freed  [(headBytes+KeyBytesMax)/keyUnitBytes + 1]uint32 // by number of units: the last freed blob, which contains the number of the one freed before. 0: none
 }
 
+// recordHeap stores records: a head and a key. It has the first record of each block of units. So walks find records without the tree, in
+// the order of their numbers, which does not change when keys are added or deleted: they read the heads from the first one of a block on.
+type recordHeap struct {
+	blobHeap
+	firsts [][]uint8 // of each chunk: for each block the unit at which the first record in it begins, from 1 on; 0: none does
+}
+
+// separatorHeap stores separators: a length and a key.
+type separatorHeap struct{ blobHeap }
+
 const (
 	keyUnitBytes  = 4
 	keyChunkShift = 23 // of units
 	keyChunkMask  = 1<<keyChunkShift - 1
 
-	keyMapBytes = 1 << keyChunkShift / 8 // of a chunk: 1 B for a record of 32
+	blockUnits  = 64                              // 1 B for 256
+	firstsBytes = 1 << keyChunkShift / blockUnits // of a chunk
 )
 
-// The head of a record: slot u32, class u8, flags u8, length of the key u16.
+// The head of a record: slot u32, class u8, flags u8, length of the key u16. A freed record keeps its length, with freedBit.
 const (
 	headSlot     = 0
 	headClass    = 4
 	headFlags    = 5
 	headKeyBytes = 6
 	headBytes    = 8
+
+	freedBit = 1 << 15
 )
 
 // separatorHeadBytes is for the length.
@@ -46,12 +55,12 @@ const separatorHeadBytes = 2
 func keyUnits(n int) int { return (n + keyUnitBytes - 1) / keyUnitBytes }
 
 // at returns the memory from a blob on.
-func (h *keyHeap) at(ref uint32) []byte {
+func (h *blobHeap) at(ref uint32) []byte {
 	return h.chunks[ref>>keyChunkShift][int(ref&keyChunkMask)*keyUnitBytes:]
 }
 
 // alloc returns the number of a blob with room for n bytes, never 0; ok is false if there is no memory.
-func (h *keyHeap) alloc(n int) (ref uint32, ok bool) {
+func (h *blobHeap) alloc(n int) (ref uint32, ok bool) {
 	u := keyUnits(n)
 	if ref = h.freed[u]; ref != 0 {
 		h.freed[u] = binary.LittleEndian.Uint32(h.at(ref))
@@ -62,7 +71,7 @@ func (h *keyHeap) alloc(n int) (ref uint32, ok bool) {
 	return ref, true
 }
 
-func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
+func (h *blobHeap) fresh(units int) (ref uint32, ok bool) {
 	if len(h.chunks) == 0 || h.used+units*keyUnitBytes > indexChunkBytes {
 		if len(h.chunks) == 1<<32>>keyChunkShift {
 			return 0, false
@@ -71,14 +80,8 @@ func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
 		if err != nil {
 			return 0, false
 		}
-		m, err := arena.New(keyMapBytes)
-		if err != nil {
-			_ = a.Close()
-			return 0, false
-		}
-		h.arenas = append(h.arenas, a, m)
+		h.arenas = append(h.arenas, a)
 		h.chunks = append(h.chunks, a.Bytes())
-		h.begins = append(h.begins, arena.Of[uint64](m))
 		h.used = 0
 		if len(h.chunks) == 1 {
 			h.used = keyUnitBytes // number 0 is never used
@@ -90,34 +93,38 @@ func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
 }
 
 // free frees a blob of n bytes, for reuse by a blob with as many units.
-func (h *keyHeap) free(ref uint32, n int) {
+func (h *blobHeap) free(ref uint32, n int) {
 	u := keyUnits(n)
 	binary.LittleEndian.PutUint32(h.at(ref), h.freed[u])
 	h.freed[u] = ref
 	h.inUse -= u * keyUnitBytes
 }
 
-// addRecord stores a copy of key, with a head that is zero except for the length.
-func (h *keyHeap) addRecord(key []byte) (rec uint32, ok bool) {
+// add stores a copy of key, with a head that is zero except for the length.
+func (h *recordHeap) add(key []byte) (rec uint32, ok bool) {
 	if rec, ok = h.alloc(headBytes + len(key)); !ok {
 		return 0, false
+	}
+	if c := int(rec >> keyChunkShift); c == len(h.firsts) {
+		h.firsts = append(h.firsts, make([]uint8, firstsBytes))
+	}
+	if first := h.firstOf(rec); *first == 0 { // blobs are made in the order of their numbers
+		*first = uint8(rec%blockUnits) + 1
 	}
 	b := h.at(rec)
 	clear(b[:headBytes])
 	binary.LittleEndian.PutUint16(b[headKeyBytes:], uint16(len(key)))
 	copy(b[headBytes:], key)
-	word, bit := h.beginBit(rec)
-	*word |= bit
 	return rec, true
 }
 
-// beginBit returns the bit of a record in the bitmap.
-func (h *keyHeap) beginBit(rec uint32) (word *uint64, bit uint64) {
-	return &h.begins[rec>>keyChunkShift][rec&keyChunkMask/64], 1 << (rec % 64)
+// firstOf returns the first record of the block of a number.
+func (h *recordHeap) firstOf(rec uint32) *uint8 {
+	return &h.firsts[rec>>keyChunkShift][rec&keyChunkMask/blockUnits]
 }
 
 // end returns a number above those of all records.
-func (h *keyHeap) end() uint32 {
+func (h *recordHeap) end() uint32 {
 	if len(h.chunks) == 0 {
 		return 0
 	}
@@ -126,37 +133,66 @@ func (h *keyHeap) end() uint32 {
 
 // Before finds the record with the highest number below *mark, and sets *mark to that number. It uses up one of *steps for each 64 numbers that it checks. ok is
 // false in two cases: no record is left, and *mark is 0; or the steps are used up, and numbers below *mark were not checked. Any mark is valid.
-func (x *Index) Before(mark *uint32, steps *int) (ok bool) { return x.heap.before(mark, steps) }
+func (x *Index) Before(mark *uint32, steps *int) (ok bool) { return x.records.before(mark, steps) }
 
-func (h *keyHeap) before(mark *uint32, steps *int) (ok bool) {
+func (h *recordHeap) before(mark *uint32, steps *int) (ok bool) {
 	*mark = min(*mark, h.end())
 	for *mark > 0 && *steps > 0 {
 		*steps--
-		n := *mark - 1 // the highest to look at
-		word, _ := h.beginBit(n)
-		if w := *word << (63 - n%64); w != 0 {
-			*mark = n - uint32(bits.LeadingZeros64(w))
+		block := (*mark - 1) &^ (blockUnits - 1)
+		rec, found := uint32(0), false
+		if first := *h.firstOf(block); first > 0 {
+			for at := block + uint32(first) - 1; at < *mark; {
+				n, freed, is := h.lengthAt(at)
+				if !is {
+					break
+				}
+				if !freed {
+					rec, found = at, true
+				}
+				at += uint32(keyUnits(headBytes + n))
+			}
+		}
+		if found {
+			*mark = rec
 			return true
 		}
-		*mark = n &^ 63
+		*mark = block
 	}
 	return false
 }
 
-func (h *keyHeap) record(rec uint32) []byte {
+// lengthAt returns the length of the key of the record or freed record that begins at a number; ok is false at the end of a chunk.
+func (h *recordHeap) lengthAt(rec uint32) (n int, freed, ok bool) {
+	b := h.at(rec)
+	if len(b) < headBytes {
+		return 0, false, false
+	}
+	n = int(binary.LittleEndian.Uint16(b[headKeyBytes:]))
+	return n &^ freedBit, n&freedBit != 0, n != 0
+}
+
+func (h *recordHeap) key(rec uint32) []byte {
 	b := h.at(rec)
 	end := headBytes + int(binary.LittleEndian.Uint16(b[headKeyBytes:]))
 	return b[headBytes:end:end]
 }
 
-func (h *keyHeap) freeRecord(rec uint32) {
-	word, bit := h.beginBit(rec)
-	*word &^= bit
-	h.free(rec, headBytes+len(h.record(rec)))
+func (h *recordHeap) remove(rec uint32) {
+	n := len(h.key(rec))
+	h.free(rec, headBytes+n)
+	binary.LittleEndian.PutUint16(h.at(rec)[headKeyBytes:], uint16(n)|freedBit)
 }
 
-// addSeparator stores a copy of a separator.
-func (h *keyHeap) addSeparator(key []byte) (ref uint32, ok bool) {
+func (h *recordHeap) bytes() int {
+	if len(h.firsts) == 0 {
+		return 0
+	}
+	return h.blobHeap.bytes() + (len(h.firsts)-1)*firstsBytes + h.used/(blockUnits*keyUnitBytes) + 1
+}
+
+// add stores a copy of a separator.
+func (h *separatorHeap) add(key []byte) (ref uint32, ok bool) {
 	if ref, ok = h.alloc(separatorHeadBytes + len(key)); !ok {
 		return 0, false
 	}
@@ -166,23 +202,23 @@ func (h *keyHeap) addSeparator(key []byte) (ref uint32, ok bool) {
 	return ref, true
 }
 
-func (h *keyHeap) separator(ref uint32) []byte {
+func (h *separatorHeap) key(ref uint32) []byte {
 	b := h.at(ref)
 	end := separatorHeadBytes + int(binary.LittleEndian.Uint16(b))
 	return b[separatorHeadBytes:end:end]
 }
 
-func (h *keyHeap) freeSeparator(ref uint32) { h.free(ref, separatorHeadBytes+len(h.separator(ref))) }
+func (h *separatorHeap) remove(ref uint32) { h.free(ref, separatorHeadBytes+len(h.key(ref))) }
 
-func (h *keyHeap) bytes() int {
-	if len(h.chunks) == 0 {
-		return 0
-	}
-	maps := (len(h.chunks)-1)*keyMapBytes + roundUp(h.used/keyUnitBytes/8+1, arena.PageBytes)
-	return indexChunksBytes(len(h.chunks), h.used) + maps
+func (h *blobHeap) bytes() int { return indexChunksBytes(len(h.chunks), h.used) }
+
+// close frees the memory. The heap is empty then, and may be used again.
+func (h *blobHeap) close() {
+	closeAll(h.arenas)
+	*h = blobHeap{}
 }
 
-func (h *keyHeap) close() {
-	closeAll(h.arenas)
-	*h = keyHeap{}
+func (h *recordHeap) close() {
+	h.blobHeap.close()
+	h.firsts = nil
 }

@@ -63,13 +63,13 @@ func NewLoader(x *Index) *Loader {
 // Add adds a copy of a key of 1 to KeyBytesMax bytes. The key's bytes are copied. ok is false if there is no memory; then only Close may be called.
 func (ld *Loader) Add(key []byte, c Copy, flags Flags) (ok bool) {
 	x := ld.x
-	rec, ok := x.heap.addRecord(key)
+	rec, ok := x.records.add(key)
 	if !ok {
 		return false
 	}
 	r, ok := ld.room()
 	if !ok {
-		x.heap.freeRecord(rec)
+		x.records.remove(rec)
 		return false
 	}
 	x.SetPlace(rec, c.Class, c.Slot)
@@ -188,7 +188,7 @@ func (ld *Loader) Finish(lost func(key []byte, flags Flags, c, later Copy)) (ok 
 			c := ld.copyOf(e)
 			lost(x.Key(e.rec), x.Flags(e.rec), c, later)
 			later = c
-			x.heap.freeRecord(e.rec)
+			x.records.remove(e.rec)
 		}
 		if !b.add(last) {
 			return false
@@ -355,7 +355,7 @@ func (b *builder) sharedBetween(low, high uint32) int {
 	if low == 0 || high == 0 {
 		return len(b.x.prefix)
 	}
-	return sharedBytes(b.x.heap.separator(low), b.x.heap.separator(high))
+	return sharedBytes(b.x.separators.key(low), b.x.separators.key(high))
 }
 
 func (b *builder) finish() bool {

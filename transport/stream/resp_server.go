@@ -186,6 +186,7 @@ type respHost struct {
 	pattern     resp.Pattern        // of the SCAN that is being answered
 	scratch     []byte              // buffer for an answer whose length is not known yet
 	random      func(uint64) uint64 // returns a random number below its argument
+	gets        gets
 }
 
 // commandMax bounds a command's length, in bytes: the largest value and 64 KiB, or a sixteenth of the pool if that is more, for many keys and values.
@@ -197,11 +198,15 @@ func (rs *respServer) commandMax() int {
 func (rs *respServer) parse(bool) {
 	c := rs.c
 	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.account.Paused(); n++ {
-		if n == commandsMax {
+		if n >= commandsMax {
 			rs.yield()
 			break
 		}
 		if rs.spec == nil {
+			if k := rs.answerGets(); k > 0 {
+				n += k - 1
+				continue
+			}
 			b := rs.cmdBlock
 			if b == nil {
 				b = c.in.unread()
