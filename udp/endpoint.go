@@ -47,7 +47,7 @@ func messageMax(l kv.Limits) int { return headBytes + l.ScanRoom() }
 
 func newEndpoint(l *loop.Loop, g *loop.Group, index int, ports []uint16, fd int, secret [32]byte, o transport.ServerOptions, u Options) (e *endpoint, err error) {
 	e = &endpoint{handler: g.Router(index), o: o, index: index, ports: ports, shards: g.ShardLoops()}
-	c := u.core()
+	c := u.core(fd)
 	c.MessageBytes, c.Sessions, c.Slots = messageMax(o.Limits), o.MaxConns+1, o.Depth // one more, to refuse it
 	c.HelloMax, c.SilentMax = int64(o.HelloMax), int64(o.StallMax)
 	if e.server, err = datagram.NewServer(c, secret, e); err != nil {

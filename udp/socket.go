@@ -20,8 +20,14 @@ const (
 	batch       = 64      // packets of one system call; with segments: packets to send, and messages to receive
 	segmentsMax = 65507   // most bytes of a message of several packets
 	segmentsIn  = 16      // messages of one receive that may have several packets each
-	packetsMax  = 256     // after so many packets the other members of the loop have their turn
+	smallMax    = 256     // packets of at most so many bytes are copied: the kernel copies one piece for less than one for each slice of a packet
 	bufferBytes = 4 << 20 // of the socket, in each direction, as far as the system grants it
+
+	// A turn handles a quarter of the packets that were received at once. So the peer has something to do while this side handles the rest, and neither sleeps.
+	// With fewer packets in a turn, each has a larger part of the turn's cost and of the message's; so many are the most before other members of the loop have their turn.
+	sharesOf = 4
+	shareMin = 16
+	shareMax = 256
 )
 
 // core is the part of datagram.Client and datagram.Server that a socket calls.
@@ -56,18 +62,23 @@ type carrier struct {
 	inIov  [batch]unix.Iovec
 	inFrom [batch]datagram.Address
 	inRoom [batch]sys.SegmentRoom
+	at     int // in[at:got] are messages whose packets were not all passed to the core
+	got    int
+	passed int // bytes of in[at] that were
+	share  int // most packets of a turn
 
 	// Sending: out[packet:packets] are packets that the kernel has not taken yet, and outMsg[first:n] their messages.
-	out     [batch]datagram.Packet
-	packet  int
-	packets int
-	outMsg  [batch]sys.Datagram
-	outIov  [batch * 3]unix.Iovec
-	outRoom [batch]sys.SegmentRoom
-	outOf   [batch]int // packets of each message
-	first   int
-	n       int
-	failing int // errors of sendmmsg for the message first
+	out      [batch]datagram.Packet
+	packet   int
+	packets  int
+	outMsg   [batch]sys.Datagram
+	outIov   [batch * 3]unix.Iovec
+	outRoom  [batch]sys.SegmentRoom
+	outSmall [batch * smallMax]byte
+	outOf    [batch]int // packets of each message
+	first    int
+	n        int
+	failing  int // errors of sendmmsg for the message first
 }
 
 // nameBytes returns the length of a socket address.
@@ -138,8 +149,8 @@ func bind(network, addr string) (fd int, bound netip.AddrPort, err error) {
 
 // newCarrier puts a socket onto a loop. It owns the descriptor, unless it returns an error. of are the core's counters.
 func newCarrier(l *loop.Loop, id loop.MemberID, fd int, c core, of *datagram.Counters, o *Options) (*carrier, error) {
-	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, of: of, fd: fd, faults: newFaults(o, l.Name())}
-	room := o.core().DatagramBytes
+	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, of: of, fd: fd, share: shareMin, faults: newFaults(o, l.Name())}
+	room := o.datagramBytes()
 	if o.Segments && sys.AskSegments(fd) {
 		s.segments, room = true, segmentsMax
 	}
@@ -170,55 +181,76 @@ func (s *carrier) block() {
 	s.blocked = true
 }
 
-// poll receives, until packetsMax. A rest is received in the next turn, so that other members get the loop.
+// poll receives, and passes packets to the core: no more than share, so that other members get the loop, and what these packets have caused is sent
+// before the rest of them is handled. The rest follows in the next turn.
 func (s *carrier) poll(now int64) (found int) {
-	for s.readable && found < packetsMax {
-		in := s.in[:]
-		if s.segments {
-			in = s.in[:segmentsIn]
-		}
-		for i := range in {
-			s.in[i].SetAddress(s.inFrom[i][:])
-			s.in[i].SetSegmentRoom(&s.inRoom[i])
-		}
-		s.l.Stats.Syscalls++
-		s.count.Receives++
-		n, err := sys.Recvmmsg(s.fd, in)
-		if err != nil {
-			s.readable = !errors.Is(err, unix.EAGAIN) // else the error of a datagram that was sent, which is cleared now
-			break
-		}
-		for i := range n {
-			found += s.receive(now, i)
-		}
-		s.readable = n == len(in)
+	for found < s.share && (s.at < s.got || s.receive()) {
+		found += s.pass(now, s.share-found)
 	}
-	if s.readable {
+	if s.unread() {
 		s.l.Again()
 	}
 	return found
 }
 
-// receive passes the packets of a received message to the core, and returns how many there are.
-func (s *carrier) receive(now int64, i int) (n int) {
-	m := &s.in[i]
-	b := sys.IovecBytes(&s.inIov[i])[:m.Len]
-	s.received += uint64(len(b))
-	if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
-		return 1
+// unread reports whether there are packets for which no event will come.
+func (s *carrier) unread() bool { return s.readable || s.at < s.got }
+
+// receive receives messages, and reports whether there are any.
+func (s *carrier) receive() bool {
+	if !s.readable {
+		return false
 	}
-	for size := m.Segment(); ; {
+	in := s.in[:]
+	if s.segments {
+		in = s.in[:segmentsIn]
+	}
+	for i := range in {
+		s.in[i].SetAddress(s.inFrom[i][:])
+		s.in[i].SetSegmentRoom(&s.inRoom[i])
+	}
+	s.l.Stats.Syscalls++
+	s.count.Receives++
+	n, err := sys.Recvmmsg(s.fd, in)
+	if err != nil {
+		s.readable = !errors.Is(err, unix.EAGAIN) // else the error of a datagram that was sent, which is cleared now
+		return false
+	}
+	s.readable = n == len(in)
+	s.at, s.got, s.passed = 0, n, 0
+	packets := 0
+	for i := range in[:n] {
+		m := &in[i]
+		packets += (int(m.Len)-1)/max(1, m.Segment()) + 1
+	}
+	s.share = min(max(packets/sharesOf, shareMin), shareMax)
+	return true
+}
+
+// pass passes up to most packets of the first message to the core, and returns how many, 1 at least.
+func (s *carrier) pass(now int64, most int) (n int) {
+	m, from := &s.in[s.at], &s.inFrom[s.at]
+	size := m.Segment()
+	b := sys.IovecBytes(&s.inIov[s.at])[s.passed:m.Len]
+	if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
+		b, n = nil, 1
+	}
+	for n == 0 || len(b) > 0 && n < most {
 		p := b[:min(size, len(b))]
 		if s.faults != nil {
-			s.faults.receive(now, &s.inFrom[i], p, s.core)
+			s.faults.receive(now, from, p, s.core)
 		} else {
-			s.core.Receive(now, &s.inFrom[i], p)
+			s.core.Receive(now, from, p)
 		}
 		n++
-		if b = b[len(p):]; len(b) == 0 {
-			return n
-		}
+		s.passed += len(p)
+		b = b[len(p):]
 	}
+	if len(b) == 0 {
+		s.received += uint64(m.Len)
+		s.at, s.passed = s.at+1, 0
+	}
+	return n
 }
 
 // flush sends what the core has to send.
@@ -270,12 +302,22 @@ func (s *carrier) taken(k int) {
 // describe makes the messages of the packets that the kernel has not taken yet.
 func (s *carrier) describe() {
 	s.first, s.n = 0, 0
-	iov := s.outIov[:]
+	iov, small := s.outIov[:], s.outSmall[:0]
 	for i := s.packet; i < s.packets; s.n++ {
 		of := s.together(s.out[i:s.packets])
-		parts := 0
+		parts, start := 0, -1 // start: where the last piece begins in small, if it lies there
 		for j := range of {
 			p := &s.out[i+j]
+			if p.Bytes() <= smallMax {
+				if start < 0 {
+					start = len(small)
+					parts++
+				}
+				small = p.Append(small)
+				sys.SetIovec(&iov[parts-1], small[start:])
+				continue
+			}
+			start = -1
 			sys.SetIovec(&iov[parts], p.Head[:p.HeadBytes])
 			parts++
 			for _, b := range p.Body {
@@ -298,6 +340,7 @@ func (s *carrier) describe() {
 		iov = iov[parts:]
 		i += of
 	}
+	s.l.Stats.Copied += uint64(len(small))
 }
 
 // together returns how many of the first packets are one message: they have one address and one size, but for the last one, which may be shorter.
@@ -329,7 +372,7 @@ func (s *carrier) drop() {
 
 // tick handles the deadlines that have passed, and makes the loop wake up for the next.
 func (s *carrier) tick(now int64) {
-	if !s.readable { // else an answer may wait in the socket
+	if !s.unread() { // else an answer may wait
 		s.core.Tick(now)
 	}
 	s.flush(now)
@@ -355,7 +398,7 @@ func (s *carrier) counted() {
 
 // busy names work that no connection counts; "": there is none.
 func (s *carrier) busy() string {
-	if s.readable || s.packet < s.packets {
+	if s.unread() || s.packet < s.packets {
 		return "a socket has packets that were not received or sent"
 	}
 	return ""

@@ -13,12 +13,13 @@ import (
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/datagram"
 	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
 )
 
 // Options are the options of the network. Zero values mean the defaults.
 type Options struct {
 	DatagramBytes int                 // largest datagram (1472)
-	Credits       int                 // packets of a connection in flight to the server (64)
+	Credits       int                 // most packets of a connection in flight to the server, as far as they fit the sockets' receive buffers (256)
 	Congestion    datagram.Congestion // of clients
 	Segments      bool                // several datagrams in one message, where the kernel has that (UDP_SEGMENT and UDP_GRO)
 
@@ -27,8 +28,8 @@ type Options struct {
 	Seed             uint64 // of the loss
 }
 
-// Credits is the default of Options.Credits. So many packets of 1472 B fit into the receive buffer that Linux gives a socket by default (208 KiB, of which each takes 2.3).
-const Credits = 64
+// Credits is the default of Options.Credits. With 64 a value of 1 MiB would have a sleep of each side for every 23 KiB.
+const Credits = 256
 
 // DatagramBytes is the default of Options.DatagramBytes: Ethernet's MTU less the headers of IPv4 and UDP.
 const DatagramBytes = 1472
@@ -54,9 +55,19 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	return dial(ctx, l, addr, o, t.Options)
 }
 
-// core returns the options of the protocol.
-func (o Options) core() datagram.Options {
-	return datagram.Options{DatagramBytes: cmp.Or(o.DatagramBytes, DatagramBytes), Credits: cmp.Or(o.Credits, Credits), Congestion: o.Congestion, Random: random}
+// datagramBytes returns the largest datagram.
+func (o Options) datagramBytes() int { return cmp.Or(o.DatagramBytes, DatagramBytes) }
+
+// overhead is what a packet takes in the kernel's buffer besides its bytes, on a network card with buffers of 2 KiB.
+const overhead = 2304 - 1472
+
+// core returns the options of the protocol on a socket, whose receive buffer has room for the packets of one connection.
+func (o Options) core(fd int) datagram.Options {
+	c := datagram.Options{DatagramBytes: o.datagramBytes(), Credits: cmp.Or(o.Credits, Credits), Congestion: o.Congestion, Random: random}
+	if room, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+		c.Credits = max(1, min(c.Credits, room/(c.DatagramBytes+overhead)))
+	}
+	return c
 }
 
 // random returns 64 bits that no peer can guess.
