@@ -181,9 +181,8 @@ func (c *conn) open(to datagram.Address, k hubKey) error {
 }
 
 // OnEvent implements loop.Member.
-func (h *hub) OnEvent(_ uint64, res int32, _ uint32) {
-	h.event(uint32(res))
-	if uint32(res)&unix.EPOLLERR == 0 {
+func (h *hub) OnEvent(tag uint64, res int32, flags uint32) {
+	if !h.event(tag, res, flags) {
 		return
 	}
 	for {
@@ -225,9 +224,11 @@ func (h *hub) Close() bool {
 	h.client.Each(func(x *datagram.Session) { x.End(transport.ErrClosed) })
 	h.blocked = false // the last packets may be lost
 	h.flush(h.l.AwakeNow())
+	if h.ring != nil && h.ring.sends > 0 {
+		return false
+	}
 	h.drop()
-	h.close()
-	return true
+	return h.close()
 }
 
 // Prove implements datagram.ClientHost.

@@ -513,7 +513,7 @@ func (c *serverConn) end(err error, code wire.Code) {
 }
 
 // OnEvent implements loop.Member.
-func (e *endpoint) OnEvent(_ uint64, res int32, _ uint32) { e.event(uint32(res)) }
+func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) { e.event(tag, res, flags) }
 
 // Poll implements loop.Member.
 func (e *endpoint) Poll() int {
@@ -621,8 +621,9 @@ func (e *endpoint) Close() bool {
 	if len(e.open) > 0 || e.packet < e.packets {
 		return false
 	}
-	e.close()
-	e.closed = true
+	if e.closed = e.close(); !e.closed {
+		return false
+	}
 	_ = e.pool.Close()
 	_ = e.conns.Close()
 	return true

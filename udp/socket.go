@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -39,6 +40,14 @@ type core interface {
 	NextTick() int64
 }
 
+// message is a received message: a packet, or several of one sender and one size, but for the last, which may be shorter.
+type message struct {
+	from   datagram.Address
+	b      []byte // what was not passed to the core
+	size   int
+	buffer int // in a ring
+}
+
 // carrier moves the packets of a core through one socket. It belongs to its loop.
 type carrier struct {
 	l     *loop.Loop
@@ -57,15 +66,16 @@ type carrier struct {
 	segments bool    // several packets of one size, to one address, are sent as one message
 	faults   *faults // nil: none
 
-	// Receiving. A message has one packet, or several of one sender.
+	ring *ringSocket // nil: the engine epoll
+
+	// Receiving.
+	got    fifo.Queue[message] // messages whose packets were not all passed to the core
+	fresh  int                 // packets of messages that came since share was computed
+	share  int                 // most packets of a turn
 	in     [batch]sys.Datagram
 	inIov  [batch]unix.Iovec
 	inFrom [batch]datagram.Address
 	inRoom [batch]sys.SegmentRoom
-	at     int // in[at:got] are messages whose packets were not all passed to the core
-	got    int
-	passed int // bytes of in[at] that were
-	share  int // most packets of a turn
 
 	// Sending: out[packet:packets] are packets that the kernel has not taken yet, and outMsg[first:n] their messages.
 	out      [batch]datagram.Packet
@@ -149,10 +159,17 @@ func bind(network, addr string) (fd int, bound netip.AddrPort, err error) {
 
 // newCarrier puts a socket onto a loop. It owns the descriptor, unless it returns an error. of are the core's counters.
 func newCarrier(l *loop.Loop, id loop.MemberID, fd int, c core, of *datagram.Counters, o *Options) (*carrier, error) {
-	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, of: of, fd: fd, share: shareMin, faults: newFaults(o, l.Name())}
+	s := &carrier{l: l, id: id, count: transport.CountersOf(l), core: c, of: of, fd: fd, share: shareMin, got: fifo.Make[message](batch), faults: newFaults(o, l.Name())}
 	room := o.datagramBytes()
 	if o.Segments && sys.AskSegments(fd) {
 		s.segments, room = true, segmentsMax
+	}
+	if o.Engine == Uring {
+		if err := s.openRing(room); err != nil {
+			return nil, err
+		}
+		l.Again() // the first receive
+		return s, nil
 	}
 	memory := make([]byte, batch*room)
 	for i := range s.in {
@@ -163,13 +180,18 @@ func newCarrier(l *loop.Loop, id loop.MemberID, fd int, c core, of *datagram.Cou
 	return s, l.Watch(id, fd, unix.EPOLLIN, 0)
 }
 
-// event handles an epoll event.
-func (s *carrier) event(events uint32) {
+// event handles an event or a completion, and reports whether a datagram that was sent may have had an error.
+func (s *carrier) event(tag uint64, res int32, flags uint32) (failed bool) {
+	if s.ring != nil {
+		return s.completed(tag, res, flags)
+	}
+	events := uint32(res)
 	s.readable = s.readable || events&(unix.EPOLLIN|unix.EPOLLERR) != 0
 	if events&unix.EPOLLOUT != 0 && s.blocked {
 		s.blocked = false
 		_ = s.l.ChangeWatch(s.id, s.fd, unix.EPOLLIN, 0) // else only further wake-ups follow
 	}
+	return events&unix.EPOLLERR != 0
 }
 
 // block waits for room in the send buffer. Nothing else asks for EPOLLOUT: a socket of UDP reports it for each packet that the receiver has taken.
@@ -184,7 +206,13 @@ func (s *carrier) block() {
 // poll receives, and passes packets to the core: no more than share, so that other members get the loop, and what these packets have caused is sent
 // before the rest of them is handled. The rest follows in the next turn.
 func (s *carrier) poll(now int64) (found int) {
-	for found < s.share && (s.at < s.got || s.receive()) {
+	for s.got.Len() > 0 || s.receive() {
+		if s.fresh > 0 {
+			s.share, s.fresh = min(max(s.fresh/sharesOf, shareMin), shareMax), 0
+		}
+		if found >= s.share {
+			break
+		}
 		found += s.pass(now, s.share-found)
 	}
 	if s.unread() {
@@ -194,9 +222,9 @@ func (s *carrier) poll(now int64) (found int) {
 }
 
 // unread reports whether there are packets for which no event will come.
-func (s *carrier) unread() bool { return s.readable || s.at < s.got }
+func (s *carrier) unread() bool { return s.readable || s.got.Len() > 0 }
 
-// receive receives messages, and reports whether there are any.
+// receive receives messages by a system call, and reports whether there are any.
 func (s *carrier) receive() bool {
 	if !s.readable {
 		return false
@@ -217,44 +245,51 @@ func (s *carrier) receive() bool {
 		return false
 	}
 	s.readable = n == len(in)
-	s.at, s.got, s.passed = 0, n, 0
-	packets := 0
 	for i := range in[:n] {
 		m := &in[i]
-		packets += (int(m.Len)-1)/max(1, m.Segment()) + 1
+		s.arrived(message{from: s.inFrom[i], b: sys.IovecBytes(&s.inIov[i])[:m.Len], size: m.Segment()}, int(m.Hdr.Flags))
 	}
-	s.share = min(max(packets/sharesOf, shareMin), shareMax)
 	return true
+}
+
+// arrived takes a message with these flags of recvmsg(2).
+func (s *carrier) arrived(m message, flags int) {
+	s.received += uint64(len(m.b))
+	if flags&unix.MSG_TRUNC != 0 {
+		m.b = nil // longer than any datagram of ours; what is empty counts as garbage
+	}
+	s.fresh += (len(m.b) + m.size - 1) / max(1, m.size)
+	s.got.Append(m)
 }
 
 // pass passes up to most packets of the first message to the core, and returns how many, 1 at least.
 func (s *carrier) pass(now int64, most int) (n int) {
-	m, from := &s.in[s.at], &s.inFrom[s.at]
-	size := m.Segment()
-	b := sys.IovecBytes(&s.inIov[s.at])[s.passed:m.Len]
-	if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
-		b, n = nil, 1
-	}
-	for n == 0 || len(b) > 0 && n < most {
-		p := b[:min(size, len(b))]
+	m := s.got.Front()
+	for n == 0 || len(m.b) > 0 && n < most {
+		p := m.b[:min(m.size, len(m.b))]
+		m.b = m.b[len(p):]
 		if s.faults != nil {
-			s.faults.receive(now, from, p, s.core)
+			s.faults.receive(now, &m.from, p, s.core)
 		} else {
-			s.core.Receive(now, from, p)
+			s.core.Receive(now, &m.from, p)
 		}
 		n++
-		s.passed += len(p)
-		b = b[len(p):]
 	}
-	if len(b) == 0 {
-		s.received += uint64(m.Len)
-		s.at, s.passed = s.at+1, 0
+	if len(m.b) == 0 {
+		if s.ring != nil {
+			s.give(m.buffer)
+		}
+		s.got.Pop()
 	}
 	return n
 }
 
 // flush sends what the core has to send.
 func (s *carrier) flush(now int64) {
+	if s.ring != nil {
+		s.stage(now)
+		return
+	}
 	for !s.blocked {
 		if s.packet == s.packets {
 			s.packet, s.packets, s.failing = 0, s.core.Transmit(now, s.out[:]), 0
@@ -270,7 +305,7 @@ func (s *carrier) flush(now int64) {
 		case errors.Is(err, unix.EAGAIN):
 			s.block()
 			return
-		case s.segments && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EIO)):
+		case s.segments && notSegments(err):
 			s.segments = false // packets beyond the path's MTU, which IP fragments one by one, or a device that cannot
 			s.describe()
 			continue
@@ -293,10 +328,20 @@ func (s *carrier) taken(k int) {
 	}
 	packets := s.out[s.packet : s.packet+of]
 	s.first, s.packet = s.first+k, s.packet+of
+	s.release(packets)
+}
+
+// release returns packets that the kernel has sent, or that are lost, to the core.
+func (s *carrier) release(packets []datagram.Packet) {
 	for i := range packets {
 		s.sent += uint64(packets[i].Bytes())
 	}
 	s.core.Release(packets)
+}
+
+// notSegments reports whether an error may mean that a message of several packets cannot be sent: they are beyond the path's MTU, or the device cannot split them.
+func notSegments(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EIO)
 }
 
 // describe makes the messages of the packets that the kernel has not taken yet.
@@ -365,6 +410,9 @@ func (s *carrier) together(packets []datagram.Packet) int {
 
 // drop takes the packets that wait for room in the send buffer as lost: memory that they point to is about to be freed.
 func (s *carrier) drop() {
+	if s.ring != nil {
+		s.dropStaged()
+	}
 	waiting := s.out[s.packet:s.packets]
 	s.packet, s.first = s.packets, s.n
 	s.core.Release(waiting)
@@ -372,6 +420,9 @@ func (s *carrier) drop() {
 
 // tick handles the deadlines that have passed, and makes the loop wake up for the next.
 func (s *carrier) tick(now int64) {
+	if s.ring != nil {
+		s.rearm()
+	}
 	if !s.unread() { // else an answer may wait
 		s.core.Tick(now)
 	}
@@ -404,8 +455,15 @@ func (s *carrier) busy() string {
 	return ""
 }
 
-// close closes the socket.
-func (s *carrier) close() {
-	s.l.Unwatch(s.id, s.fd, 0)
+// close closes the socket; false: the kernel still uses it, and close must be called again in the next turn.
+func (s *carrier) close() bool {
+	if s.ring != nil {
+		if !s.closeRing() {
+			return false
+		}
+	} else {
+		s.l.Unwatch(s.id, s.fd, 0)
+	}
 	_ = unix.Close(s.fd)
+	return true
 }

@@ -1,4 +1,4 @@
-// Package udp is the network of datagrams over UDP sockets under epoll: one socket for each network loop of a server, and one for all client connections of
+// Package udp is the network of datagrams over UDP sockets, under epoll or io_uring: one socket for each network loop of a server, and one for all client connections of
 // a loop. Package transport/datagram is the protocol; this package moves its packets, by sendmmsg and recvmmsg, and converts between requests and the
 // native frame. It may not import store.
 package udp
@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/datagram"
@@ -16,8 +17,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Engine is the way in which sockets are used.
+type Engine uint8
+
+const (
+	Epoll Engine = iota // sendmmsg and recvmmsg, and epoll to sleep
+	Uring               // entries of the loop's ring: a receive that goes on (multishot), and a send for each message
+)
+
+var engineNames = [...]string{"epoll", "uring"}
+
+// String returns the engine's name in the column udp_engine.
+func (e Engine) String() string { return engineNames[e] }
+
+// ParseEngine parses an engine's name.
+func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engineNames[:]) }
+
 // Options are the options of the network. Zero values mean the defaults.
 type Options struct {
+	Engine        Engine              // of both sides
 	DatagramBytes int                 // largest datagram (1472)
 	Credits       int                 // most packets of a connection in flight to the server, as far as they fit the sockets' receive buffers (256)
 	Congestion    datagram.Congestion // of clients
@@ -42,8 +60,13 @@ var _ transport.Transport = Transport{}
 // Name returns the value of the column transport.
 func (Transport) Name() string { return "udp" }
 
-// Sleep returns epoll: the disk's ring, if any, is one of its descriptors.
-func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
+// Sleep returns how its loops wait. With epoll the disk's ring, if any, is one of the descriptors.
+func (t Transport) Sleep() loop.Sleep {
+	if t.Options.Engine == Uring {
+		return loop.SleepRing
+	}
+	return loop.SleepEpoll
+}
 
 // Serve listens on addr, host:port.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
