@@ -381,7 +381,9 @@ func (s *Session) ackEvery() int32 { return int32(max(1, s.creditsMax/4)) }
 
 // send makes the call's next packet.
 func (s *Session) send(now int64, k *call, p *Packet) sendResult {
-	h := Header{Slot: k.slot, ID: s.peer, Number: k.number, Round: k.round}
+	var h Header // field by field: see Decode
+	h.Slot, h.Number, h.Round = k.slot, k.number, k.round
+	h.ID.Index, h.ID.Token = s.peer.Index, s.peer.Token
 	count := int32(1)
 	switch {
 	case k.sent < k.parts:

@@ -521,7 +521,10 @@ func (s *Server) Transmit(now int64, out []Packet) (n int) {
 // sendPart makes the packet with the next part of a reply.
 func (s *ServerSession) sendPart(now int64, k *slot, p *Packet) {
 	bytes := len(k.head) + len(k.body)
-	h := Header{Kind: KindReply, Slot: k.index, ID: s.peer, Number: k.number, Bytes: uint32(bytes), Part: uint16(k.next), Round: k.round}
+	var h Header // field by field: see Decode
+	h.Kind, h.Slot, h.Number, h.Round = KindReply, k.index, k.number, k.round
+	h.ID.Index, h.ID.Token = s.peer.Index, s.peer.Token
+	h.Bytes, h.Part = uint32(bytes), uint16(k.next)
 	if k.first { // the client subtracts this from what it measures
 		k.first = false
 		h.Extra = uint32(min(max(now-k.complete, 1), math.MaxUint32))
