@@ -129,7 +129,7 @@ type nullPartition struct {
 
 func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Finish(r) }
 
-// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (250,000 without, 5000 with -short), waiting for
+// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (100,000 without, 5000 with -short), waiting for
 // a mailbox, a socket, a disk, alone and together, and fails when a token stops.
 func TestLoopLosesNoWakeUp(t *testing.T) {
 	testenv.Uring(t)
@@ -143,7 +143,7 @@ func TestLoopLosesNoWakeUp(t *testing.T) {
 			case testing.Short():
 				sleeps /= 200
 			case os.Getenv("KVWIRE_LONG") == "":
-				sleeps /= 4
+				sleeps /= 10
 			}
 			t.Run(name+"/"+kinds, func(t *testing.T) { wakeUps(t, o, kinds, sleeps) })
 		}

@@ -52,6 +52,18 @@ func need(t testing.TB, o Options) transporttest.Network {
 	return n
 }
 
+// modelIsEnough reports whether tests are left out that make test also has natively, over the model of a device: in an emulated guest, except in make test-long.
+// TestDevicesAgree (cgo/verbs), which the guest always has, shows that the model and soft-RoCE do the same.
+func modelIsEnough() bool { return transporttest.Emulated && !transporttest.Long }
+
+// modelSuffices skips a test if modelIsEnough.
+func modelSuffices(t *testing.T) {
+	t.Helper()
+	if modelIsEnough() {
+		t.Skip("make test has it natively, over the model: a guest has it in make test-long")
+	}
+}
+
 func TestMain(m *testing.M) {
 	var o Options
 	if text := os.Getenv(optionsEnv); text != "" {
@@ -70,19 +82,22 @@ func TestMain(m *testing.M) {
 
 // TestWritePoll runs the suite, or the brief suite if it is slow, with loops that spin.
 func TestWritePoll(t *testing.T) {
+	modelSuffices(t)
+	testenv.NotRaced(t)
 	leaveProcessors(t)
 	run := transporttest.RunBrief
-	if transporttest.Long || !transporttest.Emulated && Modelled() == nil { // with the model on two CPUs, each turn of a loop that spins may cost a time slice
+	if transporttest.Long || Modelled() == nil { // with the model on two CPUs, each turn of a loop that spins may cost a time slice
 		run = transporttest.Run
 	}
 	run(t, need(t, Options{Verb: WritePoll}))
 }
 
-// TestRDMA runs the suite. An emulated CPU has the brief suite, unless the run is long, and make check has the whole one for one verb: the model runs the whole one on every machine.
+// TestRDMA runs the suite. An emulated CPU has the brief suite, unless the run is long, and short runs have the whole one for one verb: make test has the whole one for
+// both, over the model.
 func TestRDMA(t *testing.T) {
 	for _, v := range []Verb{Send, Write} {
 		run := transporttest.Run
-		if transporttest.Emulated && !transporttest.Long || testenv.Short() && v != Write {
+		if modelIsEnough() || testing.Short() && v != Write {
 			run = transporttest.RunBrief
 		}
 		t.Run(v.String(), func(t *testing.T) { run(t, need(t, Options{Verb: v})) })

@@ -81,6 +81,9 @@ func (r *rawConn) endsRefused(t *testing.T) {
 func TestAKeyOpensItsConnectionsSlotsAlone(t *testing.T) {
 	for _, o := range []Options{{Verb: Write}, {Verb: Write, Connect: ByCM}} {
 		t.Run(o.Connect.String(), func(t *testing.T) {
+			if o.Connect != ByCM {
+				modelSuffices(t)
+			}
 			t.Run("AClientWritesToAnothersSlots", func(t *testing.T) { toAnothers(t, o, true) })
 			t.Run("AServerWritesToAnothersSlots", func(t *testing.T) { intoAnothers(t, o, true) })
 			t.Run("AClientWritesAfterTheEndOfAnother", func(t *testing.T) { toEnded(t, o) })
@@ -170,6 +173,9 @@ func TestAWindowThatIsNotBoundEndsTheConnectionAlone(t *testing.T) {
 	for _, o := range []Options{{Verb: Write}, {Verb: Write, Connect: ByCM}} {
 		for _, side := range []string{"server", "client"} {
 			t.Run(o.Connect.String()+"/"+side, func(t *testing.T) {
+				if o.Connect != ByCM {
+					modelSuffices(t)
+				}
 				r, e := keysRig(t, o)
 				conn := r.Dial(transport.DialOptions{})
 				well := tt.NewCaller(t, r.Loop, conn)
@@ -222,6 +228,7 @@ func TestWithoutWindowsTheVerbWriteWorks(t *testing.T) {
 }
 
 func TestFirstMessagesThatAreNoKeyEndTheConnectionAlone(t *testing.T) {
+	modelSuffices(t)
 	o := Options{Verb: Write}
 	r, _ := keysRig(t, o)
 	well := bystander(t, r)

@@ -25,6 +25,7 @@ func TestKillsAtRandomNeitherHangNorCorrupt(t *testing.T) {
 		t.Skip("of a device, the kernel frees what a killed process had: TestFailures kills a few")
 	}
 	testenv.NotShort(t, "kills many processes")
+	testenv.NotRaced(t)
 	kills := 90
 	if tt.Long {
 		kills = 1000

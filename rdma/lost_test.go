@@ -34,6 +34,9 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 		"verb write":           {Options{Verb: Write}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventDeviceFatal}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.o.Connect != ByCM {
+				modelSuffices(t)
+			}
 			r, e := lostRig(t, c.o)
 			conn := r.Dial(transport.DialOptions{})
 			caller := tt.NewCaller(t, r.Loop, conn)
@@ -74,6 +77,7 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 
 // TestASharedReceiveQueueLosesNoSlot has clients that break off in every way, also after a message that ends the connection.
 func TestASharedReceiveQueueLosesNoSlot(t *testing.T) {
+	modelSuffices(t)
 	o := Options{SRQ: true}
 	r, e := lostRig(t, o)
 	well := bystander(t, r)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/export"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -215,6 +216,7 @@ func TestReadGetsWhatIsExportedAndAsksForTheRest(t *testing.T) {
 }
 
 func TestReadBeyondTheDepthWaits(t *testing.T) {
+	modelSuffices(t)
 	r := newReadRig(t, 64, 200)
 	r.do(put("k", []byte("v")), kv.StatusOK)
 	var qs []*kv.Request
@@ -236,6 +238,13 @@ func TestReadTornByPutsIsNeverAWrongValue(t *testing.T) {
 	case os.Getenv("KVWIRE_LONG") != "":
 	case os.Getenv("KVWIRE_ACCEL") == "tcg":
 		tries = 2_000
+<<<<<<< HEAD
+	case testenv.Race:
+		tries = 10_000
+=======
+	case testenv.Short():
+		tries = 20_000
+>>>>>>> main
 	default:
 		tries = 100_000
 	}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [--long]: everything that must pass, in 25 minutes on 2 cores; --long takes hours, and 10 GB of disk. All runs here but the guest
-# (if there is no RDMA device), which runs at the same time; its output is printed at the end.
+# test.sh [--long]: everything that must pass, in 20 minutes on 2 cores; --long takes hours, and 10 GB of disk. All runs here but the guest
+# (if there is no RDMA device), which runs at the same time as the tests, and before the fuzzing; its output is printed behind theirs.
 # KVWIRE_REQUIRE is the list of tests that must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
 # package starts it), chromium, redis (redis-cli), goycsb (go-ycsb), rdma (here or in the guest), auto (default: uring and netns, where the kernel has them).
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
 tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
 native=("${tags[@]}" -ldflags='-checklinkname=0 -s -w') # linking a hundred programs takes a third less time without debugging tables
-short=-short fuzz_seconds=4 guest_time=60m timeout=25m long=
+short=-short fuzz_seconds=3 guest_time=60m timeout=25m long=
 if [[ ${1:-} == --long ]]; then
     short= fuzz_seconds=60 guest_time=5h timeout=2h long=1
     export KVWIRE_LONG=1
@@ -72,9 +72,10 @@ echo "KVWIRE_REQUIRE=$KVWIRE_REQUIRE (a test that needs one of these fails where
 packages() {
     step "a bare build, without the native parts"
     go build ./...
-    must go vet ./...
     # The code that only a build without tags has, its importers, and the program. What is left out has the same result with tags.
-    must env KVWIRE_REQUIRE= go test -short -timeout 5m ./cgo/verbs ./internal/ring ./internal/probe ./rdma ./uring ./loop ./store/disk ./factor
+    local bare=(./cgo/verbs ./internal/ring ./internal/probe ./rdma ./uring ./loop ./store/disk ./factor)
+    must go vet "${bare[@]}" ./cmd/kvwire
+    must env KVWIRE_REQUIRE= go test -short -timeout 5m "${bare[@]}"
     must env KVWIRE_REQUIRE= go test -short -timeout 10m -run '^Test.*As(ItWas|TheyWere)$|^TestAFactor|^TestScript/(bench|doctor|engines|uring|usage)$' ./cmd/kvwire
 
     step "vet and tests"
@@ -84,17 +85,16 @@ packages() {
     else
         echo "go-ycsb could not be built: what it drives is not tested"
     fi
-    # More at the same time than there are CPUs: many tests wait for other processes, or for the disk.
+    # More at the same time than there are CPUs: many tests wait for other processes, or for the disk. The packages that take longest begin first.
     local at_once=(-count=1 -p 2 -parallel 6 -timeout "$timeout")
-    local raced=(./loop ./transport/... ./inproc ./tcp ./uring ./wire ./bench/... ./internal/ring ./internal/arena ./internal/fifo)
+    local raced=(./uring ./tcp ./loop ./bench/... ./transport/... ./inproc ./wire ./internal/ring ./internal/arena ./internal/fifo)
     local plain=()
-    [[ $rdma_here ]] || raced+=(./rdma/...) # over the model; on a device the whole tests run, too
-    mapfile -t plain < <(go list "${native[@]}" ./... | grep -vxFf <(go list "${native[@]}" "${raced[@]}"))
+    mapfile -t plain < <(go list "${native[@]}" ./cmd/kvwire ./store ./verify ./setup ./store/disk ./resp ./udp && go list "${native[@]}" ./... | grep -vxFf <(go list "${native[@]}" "${raced[@]}"))
     if [[ $long ]]; then
         must go test "${native[@]}" "${at_once[@]}" ./...
     else # of raced what the race detector skips, or has in a shorter form; it waits most of its time
         must go test "${native[@]}" "${at_once[@]}" \
-            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|RespEchoes)|^TestUring$/shared/^(Zero|RespEchoes)|^TestUring$/separate|^TestRDMA$/./^Zero' \
+            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|RespEchoes)|^TestUring$/shared/^(Zero|RespEchoes)|^TestUring$/separate' \
             "${raced[@]}" >"$out/raced.log" 2>&1 &
         must go test "${native[@]}" "${at_once[@]}" "${plain[@]}"
         wait $!
@@ -102,10 +102,12 @@ packages() {
     fi
 
     step "race detector, on what has several goroutines"
-    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" "${raced[@]}" ${rdma_here:+./rdma/...} ./store/disk
     local several='WhatAMapDoes|Reopen|Park|Close|Export|Fault|Engine' # a store's other goroutines are those of its engines
     [[ ! $long ]] || several=.
-    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" -run "$several" ./store ./store/index
+    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" -run "$several" ./store ./store/index >"$out/raced.log" 2>&1 &
+    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" ./rdma/... "${raced[@]}" ./store/disk
+    wait $!
+    cat "$out/raced.log"
 }
 
 # build_guests_tests compiles what runs in the guest, before other builds run at the same time.
@@ -180,11 +182,8 @@ shipped_experiments() {
     done
 }
 
-# others runs what is no test of a package.
-others() {
-    step "experiments"
-    shipped_experiments
-
+# arm64_and_fuzzing runs what is no test of a package, and needs no CPU of its own.
+arm64_and_fuzzing() {
     step "arm64 builds and vets (without rdma: its cgo has no cross compiler here)"
     must env CGO_ENABLED=0 GOARCH=arm64 go build -tags giouring -ldflags=-checklinkname=0 ./...
     must env CGO_ENABLED=0 GOARCH=arm64 go vet -tags giouring ./...
@@ -193,10 +192,16 @@ others() {
     must setup/fuzz.sh "$fuzz_seconds"
 }
 
-# The guest runs in its own process group, which ends with this script.
+# run_beside runs at the same time as the packages' tests, most of which wait for other processes, for deadlines, or for the disk.
+run_beside() {
+    rdma_or_guest
+    [[ $long ]] || arm64_and_fuzzing
+}
+
+# It runs in its own process group, which ends with this script.
 [[ $rdma_here ]] || must build_guests_tests
 set -m
-rdma_or_guest >"$out/beside.log" 2>&1 &
+run_beside >"$out/beside.log" 2>&1 &
 beside=$!
 set +m
 end_beside() {
@@ -207,11 +212,12 @@ trap end_beside EXIT
 trap "exit 130" INT TERM
 
 packages
-[[ $long ]] || others
 step "what ran beside"
 tail --pid="$beside" -f -n +1 "$out/beside.log"
 wait "$beside" || fails "what ran beside ended early (exit code $?)"
-[[ ! $long ]] || others # its experiments have a guest of their own
+step "experiments" # their claims are about times, so nothing runs beside them; with --long, they have a guest of their own
+shipped_experiments
+[[ ! $long ]] || arm64_and_fuzzing
 
 if [[ -s $out/failed ]]; then
     step "FAILED"

@@ -27,7 +27,7 @@ func TestGoroutines(t *testing.T) {
 // listenEnv is the environment variable with the address at which a child process listens.
 const listenEnv = "KVWIRE_TCPTEST_HOST"
 
-// The suite over unix sockets. Options that only TCP has do nothing there.
+// The brief suite over unix sockets, and the suite in make test-long. Options that only TCP has do nothing there.
 func TestUnixSockets(t *testing.T) {
 	for name, o := range map[string]Options{
 		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: netsock.Options{SendBytes: 64 << 10}},
@@ -37,10 +37,10 @@ func TestUnixSockets(t *testing.T) {
 			n := network
 			n.Transport, n.Host = Transport{o}, transporttest.UnixHost(t)
 			n.Env = []string{listenEnv + "=" + n.Host}
-			if o.Engine == Goroutines && !transporttest.Long { // TestGoroutines has the rest of them
-				transporttest.RunBrief(t, n)
-			} else {
+			if transporttest.Long {
 				transporttest.RunVariant(t, n)
+			} else { // TestTCP and TestGoroutines have the rest
+				transporttest.RunBrief(t, n)
 			}
 		})
 	}

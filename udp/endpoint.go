@@ -83,7 +83,6 @@ type serverConn struct {
 	hint    int   // bytes of the last value read: the guess for the next answer
 	since   int64 // when a request was received or answered last
 	ended   bool
-	refused bool // there was no memory for a request since the client was last asked to send one again
 
 	violation error // why the session ends in this turn
 	violated  wire.Code
@@ -235,7 +234,6 @@ func (e *endpoint) Begin(s *datagram.ServerSession, i, bytes int) bool {
 		k.block = c.account.Message(bytes)
 	}
 	if k.block == nil {
-		c.refused = true
 		return false
 	}
 	k.block = k.block[:bytes]
@@ -244,8 +242,7 @@ func (e *endpoint) Begin(s *datagram.ServerSession, i, bytes int) bool {
 
 // retry asks the client for another request for which there was no memory: there may be some now. If there is not, the account waits for it.
 func (c *serverConn) retry() {
-	if c.refused && !c.account.Paused() {
-		c.refused = false
+	if !c.account.Paused() {
 		c.s.Retry()
 	}
 }

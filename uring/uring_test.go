@@ -49,7 +49,7 @@ func TestUring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network(Options{})
 			n.Loops.SocketRing = separate
-			if separate && testing.Short() { // the race detector, too: no goroutine more than with a shared ring
+			if separate && !transporttest.Long { // sockets do the same by either ring
 				transporttest.RunBrief(t, n)
 			} else {
 				transporttest.Run(t, n)
@@ -58,7 +58,7 @@ func TestUring(t *testing.T) {
 	}
 }
 
-// The suite over unix sockets: with the defaults, and with sends without copy, which unix sockets do not support.
+// The brief suite over unix sockets, with the defaults, and with sends without copy, which unix sockets do not support. With the defaults make test-long has the suite.
 func TestUnixSockets(t *testing.T) {
 	testenv.Uring(t)
 	for name, o := range map[string]Options{"default": {}, "without copy": {Large: ZeroCopy, ZeroCopyBytes: 1}} {
@@ -66,7 +66,7 @@ func TestUnixSockets(t *testing.T) {
 			n := network(o)
 			n.Host = transporttest.UnixHost(t)
 			n.Env = append(n.Env, listenEnv+"="+n.Host)
-			if o == (Options{}) {
+			if o == (Options{}) && transporttest.Long {
 				transporttest.RunVariant(t, n)
 			} else {
 				transporttest.RunBrief(t, n)

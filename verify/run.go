@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
@@ -28,8 +30,16 @@ type Setup struct {
 	Durability string
 }
 
-// opsEach is the number of operations of each client in a history.
-var opsEach = map[bool]int{false: 240, true: 60}[transporttest.Emulated]
+// opsEach returns the number of operations of each client in a history.
+func opsEach() int {
+	switch {
+	case transporttest.Emulated:
+		return 60
+	case testing.Testing() && testenv.Short():
+		return 120
+	}
+	return 240
+}
 
 // String names a setup in the path of a test.
 func (s Setup) String() string {
@@ -334,7 +344,7 @@ func (r *run) history(i int, p plan) (*History, error) {
 	if err := r.applyPlan(p); err != nil {
 		return nil, err
 	}
-	w := work{Task: mixed, History: i, Seed: rand.Uint64(), Workers: workers, Registers: registers, Ops: opsEach}
+	w := work{Task: mixed, History: i, Seed: rand.Uint64(), Workers: workers, Registers: registers, Ops: opsEach()}
 	if p.Cuts {
 		w.CutOneIn = 60
 	}
@@ -342,7 +352,7 @@ func (r *run) history(i int, p plan) (*History, error) {
 		r.work(c, w)
 	}
 	// The moment is random: after this number of operations has returned.
-	total := len(r.clients) * opsEach
+	total := len(r.clients) * opsEach()
 	for _, k := range []struct {
 		planned bool
 		kill    func(work) error

@@ -23,7 +23,9 @@ func TestSoak(t *testing.T) {
 	case transporttest.Long:
 		k.For = 2 * time.Minute
 	case transporttest.Emulated:
-		k.For, k.Laps = 20*time.Second, 3
+		k.For, k.Laps = 10*time.Second, 3
+	case testenv.Short():
+		k.For, k.Laps = time.Second, 2
 	default:
 		k.For, k.Laps = 3*time.Second, 3
 	}

@@ -49,6 +49,9 @@ func TestHistories(t *testing.T) {
 			}
 			feature, err := s.Available()
 			testenv.Need(t, feature, err)
+			if !transporttest.Emulated {
+				t.Parallel() // it waits most of its time, for other processes and for deadlines
+			}
 			began := time.Now()
 			f, err := Run(t.Context(), s, t.TempDir(), *out, func(f Figures) bool { return f.Histories >= len(plans) && time.Since(began) >= long() })
 			t.Logf("%d histories, %d operations (%d scans), %d of unknown outcome; %s", f.Histories, f.Operations, f.Scans, f.Unknown, f.faults())
@@ -61,6 +64,7 @@ func TestHistories(t *testing.T) {
 
 // A store with a bug is caught. Its bugs are built in by a tag only; without it they are not there.
 func TestSeededBugsAreCaught(t *testing.T) {
+	testenv.NotShort(t, "it builds a program")
 	exe := filepath.Join(t.TempDir(), "verify.test")
 	tags, link := "seededbug", "-s -w" // linking takes a third less time without debugging tables
 	if ring.Built {
@@ -77,7 +81,6 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			t.Setenv("KVWIRE_SEEDED_BUG", bug.name)
 			most := 20 * len(plans)
 			if bug.name == "" {
-				testenv.NotShort(t, "TestHistories has no bug either")
 				most = len(plans)
 			}
 			f, err := Run(t.Context(), Setup{Network: "tcp", Backend: store.Disk, Update: bug.update, Exe: exe}, t.TempDir(), t.TempDir(),
@@ -97,7 +100,6 @@ func TestSeededBugsAreCaught(t *testing.T) {
 		})
 	}
 	t.Run("a crash with bug=early", func(t *testing.T) {
-		testenv.NotShort(t, "the histories find this bug, too")
 		t.Setenv("KVWIRE_SEEDED_BUG", "early")
 		f, err := Crashes{Rounds: 60, Each: 20, Seed: 1, Dir: t.TempDir(), Out: t.TempDir(), Exe: exe, Report: func(CrashFigures) {}}.Run(t.Context())
 		if !errors.Is(err, ErrViolation) {

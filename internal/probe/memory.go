@@ -6,6 +6,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kvwire/kvwire/internal/cgroup"
 )
@@ -59,12 +60,22 @@ func Memory(h *Host) (bytes int64, by string, err error) {
 	return bytes, by, nil
 }
 
+// here is what Memory finds on this machine at first: an experiment asks for each of its cells.
+var here = sync.OnceValue(func() (m struct {
+	bytes int64
+	by    string
+	err   error
+}) {
+	m.bytes, m.by, m.err = Memory(Local())
+	return m
+})
+
 // Fits returns an error if this machine, or its control group, has less memory than need bytes. what has the flags that need them. Where the size of the memory is not
 // known, the kernel decides.
 func Fits(need float64, what string) error {
-	have, by, err := Memory(Local())
-	if err != nil || need <= float64(have) {
+	m := here()
+	if m.err != nil || need <= float64(m.bytes) {
 		return nil
 	}
-	return fmt.Errorf("%s: %.1f GiB, and %s has %.1f GiB of memory: lower one of them", what, need/(1<<30), by, float64(have)/(1<<30))
+	return fmt.Errorf("%s: %.1f GiB, and %s has %.1f GiB of memory: lower one of them", what, need/(1<<30), m.by, float64(m.bytes)/(1<<30))
 }

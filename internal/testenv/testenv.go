@@ -40,6 +40,14 @@ func NotShort(t testing.TB, why string) {
 	}
 }
 
+// NotRaced is for tests whose goroutines are those of other tests: short runs of the race detector, which make test has beside a run without it, leave them out.
+func NotRaced(t testing.TB) {
+	t.Helper()
+	if testing.Short() && Race {
+		t.Skip("the same goroutines as in other tests: make test runs it without the race detector")
+	}
+}
+
 // Short reports whether this is a short run without the race detector, as in make check.
 func Short() bool { return testing.Short() && !Race }
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # suite.sh FOLDER: runs the tests that need RDMA, compiled into FOLDER by setup/test.sh, and a smoke experiment. Made for the
 # guest (it is root there, and loads modules), in which a test that skips for want of RDMA fails.
+# Without KVWIRE_LONG it is what the model of a device cannot show, which has the rest on the machine itself: that soft-RoCE does what the model
+# does (TestDevicesAgree), data by each verb, rdma_cm, Valkey's protocol, what the kernel frees, memory that may not be locked, networks that go away,
+# a history with kills, a soak, and each command by which users meet a device.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 tests=$(cd "$1" && pwd)
@@ -23,11 +26,14 @@ smoke() { # all verbs, and tcp beside them
     ((code == 0)) || failed+=(quick-rdma)
 }
 
+long=${KVWIRE_LONG:-} short=
+[[ $long ]] || short=-test.short
 run 120 cgo/verbs # the limits are for a guest beside which other tests run
 run 120 rdma/device
-run "$([[ ${KVWIRE_LONG:-} ]] && echo 14000 || echo 3000)" rdma # long: a million torn READs
-run 900 cmd/kvwire -test.parallel 1 -test.run '^TestScript$/^(rdma.*|doctor)$' # one after the other: they listen on the device's address and one port
-run 1500 verify -test.run "^TestHistories\$/^rdma-$([[ ${KVWIRE_LONG:-} ]] || echo '/colocated/disk-cow')"
+run "$([[ $long ]] && echo 14000 || echo 1200)" rdma # long: a million torn READs
+# One after the other: they listen on the device's address and one port.
+run "$([[ $long ]] && echo 1200 || echo 600)" cmd/kvwire $short -test.parallel 1 -test.run '^TestScript$/^(rdma(_.*)?|doctor)$'
+run "$([[ $long ]] && echo 1500 || echo 400)" verify -test.run "^TestHistories\$/^rdma-$([[ $long ]] || echo 'write$/colocated/disk-cow')"
 run 400 verify -test.run "^TestSoak\$"
 smoke
 run 120 setup -test.run '^TestRDMASetup' # last: it takes rxe0 away, and brings it back

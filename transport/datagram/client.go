@@ -112,6 +112,7 @@ type call struct {
 	queued     bool // in Session.queue
 	owed       bool // the server holds a reply of more than doneFrom bytes
 	listed     bool // in Session.dones
+	waits      bool // the server has no memory for the request: it is sent again when the server asks for it, or at the time-out
 	round      uint8
 	backoff    uint8
 	slot       uint16
@@ -250,7 +251,7 @@ func (s *Session) Call(now int64, head, body []byte) (slot int, ok bool) {
 	k.parts = int32(packetsOf(len(head)+len(body), s.payload))
 	k.replyParts, k.replyBytes = 0, 0
 	k.sent, k.sentMost, k.answered = 0, 0, 0
-	k.round, k.backoff, k.probe, k.timeout = 0, 0, -1, 0
+	k.round, k.backoff, k.probe, k.timeout, k.waits = 0, 0, -1, 0, false
 	s.enqueue(k)
 	return slot, true
 }
@@ -386,6 +387,8 @@ func (s *Session) send(now int64, k *call, p *Packet) sendResult {
 	h.ID.Index, h.ID.Token = s.peer.Index, s.peer.Token
 	count := int32(1)
 	switch {
+	case k.waits:
+		return sentNothing
 	case k.sent < k.parts:
 		if s.credits == 0 {
 			return noCredit
@@ -627,7 +630,12 @@ func (s *Session) receive(now int64, h *Header, body []byte) bool {
 		s.advance(now, k, got, h, 0)
 		s.enqueue(k)
 	}
-	if h.Kind == KindGap && h.Round == k.round && k.sent > k.answered {
+	switch {
+	case h.Round != k.round:
+	case h.Kind == KindWait && got == 0 && k.sent > k.answered && k.answered < k.parts-1: // the other requests get its credits
+		s.recall(k)
+		k.waits = true
+	case h.Kind == KindGap && (k.sent > k.answered || k.waits):
 		s.c.Count.Gaps++
 		s.goBack(k)
 	}
@@ -719,7 +727,7 @@ func (s *Session) advance(now int64, k *call, answered int32, h *Header, delay i
 	s.credits += int(max(0, min(answered, k.sent)-k.answered))
 	k.answered = answered
 	k.sent = max(k.sent, answered) // parts that arrived before the request went back
-	k.backoff, k.timeout = 0, 0
+	k.backoff, k.timeout, k.waits = 0, 0, false
 	if k.sent > k.answered {
 		s.startTimeout(now, k)
 	}
@@ -727,11 +735,16 @@ func (s *Session) advance(now int64, k *call, answered int32, h *Header, delay i
 
 // goBack makes the call send again from the first number without an answer.
 func (s *Session) goBack(k *call) {
-	s.credits += int(k.sent - k.answered)
-	k.sent = k.answered
+	s.recall(k)
 	k.round++
-	k.probe, k.timeout = -1, 0
+	k.timeout, k.waits = 0, false
 	s.enqueue(k)
+}
+
+// recall takes what the call has in flight as lost.
+func (s *Session) recall(k *call) {
+	s.credits += int(k.sent - k.answered)
+	k.sent, k.probe = k.answered, -1
 }
 
 // complete ends a call whose reply is complete.

@@ -69,6 +69,7 @@ type ServerSession struct {
 	payload  int    // bytes of a message in a packet
 	credits  int
 	slots    []slot
+	refused  int // slots for whose next request there was no memory
 }
 
 func (s *ServerSession) due() *timer { return &s.timer }
@@ -89,6 +90,7 @@ type slot struct {
 	queued     bool  // in Server.ready
 	first      bool  // the reply's part 0 was not sent yet
 	refused    bool  // there was no memory for the next request
+	recalled   bool  // likewise, and the client was asked to send it again
 	round      uint8 // of the packet that is answered by what is sent next
 	index      uint16
 	number     uint32 // of the last request that was begun
@@ -334,7 +336,10 @@ func (s *ServerSession) receiveRequest(now int64, k *slot, h *Header, body []byt
 			return true // the client comes again
 		}
 		s.freeReply(k)
+		s.refused -= int(b2u(k.refused))
+		k.recalled = false
 		if k.refused = !s.s.host.Begin(s, int(k.index), bytes); k.refused {
+			s.refused++
 			k.round = h.Round
 			s.answerParts(KindWait, h, 0)
 			return true
@@ -416,11 +421,15 @@ func (s *ServerSession) fetch(k *slot, h *Header) bool {
 	return true
 }
 
-// Retry asks the client to send a request again for which there was no memory, if there is one. The host calls it when there may be memory, from
-// ServerHost.Request or from outside of its methods.
+// Retry asks the client to send a request again for which there was no memory, if there is one that it was not asked for. The host calls it when there may be
+// memory, from ServerHost.Request or from outside of its methods.
 func (s *ServerSession) Retry() {
+	if s.refused == 0 || s.state == sessionEnded {
+		return
+	}
 	for i := range s.slots {
-		if k := &s.slots[i]; k.refused && s.state != sessionEnded {
+		if k := &s.slots[i]; k.refused && !k.recalled {
+			k.recalled = true
 			s.answerParts(KindGap, &Header{Slot: k.index, Number: k.number + 1, Round: k.round}, 0)
 			return
 		}

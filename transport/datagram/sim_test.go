@@ -369,7 +369,9 @@ func (s *sim) underWay() string {
 		for _, h := range c.hosts {
 			for i := range h.workers {
 				if w := &h.workers[i]; !h.ended && w.busy {
-					return fmt.Sprintf("worker %d, operation %d, slot %d: %+v, %d credits of %d", w.id, w.seq, i, h.s.calls[i], h.s.credits, h.s.creditsMax)
+					k := h.s.calls[i]
+					k.head, k.body = nil, nil // thousands of numbers
+					return fmt.Sprintf("worker %d, operation %d, slot %d: %+v, %d credits of %d", w.id, w.seq, i, k, h.s.credits, h.s.creditsMax)
 				}
 			}
 		}

@@ -257,7 +257,10 @@ func respOwnChanges(t *testing.T, n Network) {
 func respPipeline(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
-	const commands = 200_000
+	commands := 200_000
+	if Emulated && !Long {
+		commands = 20_000
+	}
 	c.sendText(command("SET", "key", "value") + strings.Repeat(command("GET", "key")+command("PING"), commands/2))
 	c.expect("+OK\r\n" + strings.Repeat(bulk("value")+"+PONG\r\n", commands/2))
 }
@@ -469,7 +472,11 @@ func respDies(t *testing.T, n Network) {
 	well()
 	p := r.Parts[0]
 	value := string(Fill(300_000, 1))
-	for i := range 30 {
+	rounds := 30
+	if Emulated && !Long {
+		rounds = 9
+	}
+	for i := range rounds {
 		p.Hold(t)
 		before := p.seen.Load()
 		c := r.raw()

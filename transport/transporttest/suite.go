@@ -218,9 +218,23 @@ func Run(t *testing.T, n Network) {
 	}
 }
 
-// RunRESP runs the tests of servers with Redis's protocol, for a network with RESP.
+// RunRESP runs the tests of servers with Redis's protocol, for a network with RESP. With an emulated CPU and unless the run is Long, it is those in which the network carries
+// the bytes in another way than TCP does: the rest is the protocol's own, which TCP has.
 func RunRESP(t *testing.T, n Network) {
-	for _, c := range append(append([]test{}, respTests...), respAccessTests...) {
+	tests := append(append([]test{}, respTests...), respAccessTests...)
+	if Emulated && !Long {
+		tests = []test{
+			{"RespPipelinesOfAnyLength", respPipeline},
+			{"RespCommandsLargerThanTheBuffer", respLargeCommands},
+			{"RespAnswersWaitForMemory", respMemory},
+			{"RespProtocolErrorsAreAnsweredAndEndTheConnection", respProtocolErrors},
+			{"RespIdleClientsMeetTheDeadline", respIdle},
+			{"RespClientsDieWithRequestsInFlight", respDies},
+			{"RespCommandsAreAnsweredAtShutdown", respShutdown},
+			{"RespClientsAuthenticate", respAuth},
+		}
+	}
+	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
 }
@@ -236,19 +250,29 @@ func RunVariant(t *testing.T, n Network) {
 }
 
 // RunBrief runs the most important tests for an option of a transport whose suite runs elsewhere: data of all sizes
-// arrive, in any order, many at a time, and the death of a peer is detected.
+// arrive, in any order, many at a time, and the death of a peer is detected. With an emulated CPU and unless the run is Long, it leaves out what
+// is kvwire's own bookkeeping, over whatever network.
 func RunBrief(t *testing.T, n Network) {
 	tests := []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
-		{"LargePutsWithoutPause", largePuts},
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
-		{"PipeliningToDepthAndBeyond", pipelining},
 		{"ServerDeathInFlight", serverDeath},
 		{"BothSidesParkAlternately", parkedBoth},
 	}
-	if !n.Datagrams {
-		tests = append(tests, test{"RequestsWaitForMemory", smallPool})
+	if !Emulated || Long {
+		tests = append(tests, test{"LargePutsWithoutPause", largePuts}, test{"PipeliningToDepthAndBeyond", pipelining})
+		if !n.Datagrams {
+			tests = append(tests, test{"RequestsWaitForMemory", smallPool})
+		}
+	}
+	if n.unix() {
+		tests = append(tests, test{"ASecondServerOnAPortIsRefused", OnePort})
+	}
+	if n.Loops.SocketRing && !testing.Short() { // loops sleep in another way, and give another ring what they submit
+		tests = append(tests, test{"WaitPolicies", waitPolicies}, test{"AParkedServerUsesNoCPU", parked}, test{"ZeroAllocationsPerOperation", zeroAllocations},
+			test{"StagesSumToTheTotal", stages}, test{"ConnectionsMoveToTheRequestedLoop", handOver}, test{"Dispatched", dispatched},
+			test{"CloseWithRequestsInFlight", closeInFlight}, test{"CutWithRequestsInFlight", cutInFlight}, test{"ClientDeathInFlight", clientDeath})
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
@@ -1191,11 +1215,14 @@ func zeroAllocations(t *testing.T, n Network) {
 	conn := r.Dial(transport.DialOptions{Depth: 8})
 	c := NewCaller(t, r.Loop, conn)
 	sizes, ops := []int{64, 4096, 100_000}, 2000
-	if Emulated {
-		sizes, ops = []int{64, 20_000}, 400
-	}
 	if n.Allocates != nil || testenv.Short() {
 		ops = 400
+	}
+	if Emulated {
+		sizes, ops = []int{64, 20_000}, 400
+		if !Long {
+			ops = 150
+		}
 	}
 	for _, size := range sizes {
 		for _, op := range []kv.Op{kv.OpGet, kv.OpPut} {
