@@ -75,7 +75,7 @@ func (s *carrier) openRing(room int) error {
 	return nil
 }
 
-// completed handles a completion, and reports whether an earlier datagram had an error.
+// completed handles a completion, and reports whether a datagram that was sent may have had an error.
 func (s *carrier) completed(tag uint64, res int32, flags uint32) (failed bool) {
 	q := s.ring
 	over := flags&ring.CQEFMore == 0
@@ -101,6 +101,7 @@ func (s *carrier) completed(tag uint64, res int32, flags uint32) (failed bool) {
 		if q.sends--; q.sends == 0 {
 			s.settle()
 		}
+		return res < 0 && unix.Errno(-res) != unix.EAGAIN
 	case tagPoll:
 		q.polling, s.blocked = false, false
 	}
