@@ -21,11 +21,11 @@ const (
 	batch       = 64      // packets of one system call; with segments: packets to send, and messages to receive
 	segmentsMax = 65507   // most bytes of a message of several packets
 	segmentsIn  = 16      // messages of one receive that may have several packets each
-	smallMax    = 256     // packets of at most so many bytes are copied: the kernel copies one piece for less than one for each slice of a packet
+	smallMax    = 256     // packets of at most so many bytes are copied together: the kernel takes one piece of memory in less time than a piece for each slice
 	bufferBytes = 4 << 20 // of the socket, in each direction, as far as the system grants it
 
 	// A turn handles a quarter of the packets that were received at once. So the peer has something to do while this side handles the rest, and neither sleeps.
-	// With fewer packets in a turn, each has a larger part of the turn's cost and of the message's; so many are the most before other members of the loop have their turn.
+	// A turn with fewer than shareMin costs more than its packets; with more than shareMax other members of the loop wait too long.
 	sharesOf = 4
 	shareMin = 16
 	shareMax = 256
