@@ -92,12 +92,12 @@ func TestWritePoll(t *testing.T) {
 	run(t, need(t, Options{Verb: WritePoll}))
 }
 
-// TestRDMA runs the suite. An emulated CPU has the brief suite, unless the run is long, and short runs have the whole one for one verb: make test has the whole one for
+// TestRDMA runs the suite. An emulated CPU has the brief suite, unless the run is long, and make check, too. The race detector has the whole one for one verb, and make test for
 // both, over the model.
 func TestRDMA(t *testing.T) {
 	for _, v := range []Verb{Send, Write} {
 		run := transporttest.Run
-		if modelIsEnough() || testing.Short() && v != Write {
+		if modelIsEnough() || testenv.Short() || testing.Short() && v != Write {
 			run = transporttest.RunBrief
 		}
 		t.Run(v.String(), func(t *testing.T) { run(t, need(t, Options{Verb: v})) })

@@ -26,6 +26,7 @@ func TestRDMAModes(t *testing.T) {
 			}
 			if o.Verb != Read && !o.SRQ {
 				testenv.NotRaced(t)
+				testenv.NotShort(t, "the other modes have the same tests")
 			}
 			run(t, need(t, o))
 		})

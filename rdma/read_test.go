@@ -238,13 +238,10 @@ func TestReadTornByPutsIsNeverAWrongValue(t *testing.T) {
 	case os.Getenv("KVWIRE_LONG") != "":
 	case os.Getenv("KVWIRE_ACCEL") == "tcg":
 		tries = 2_000
-<<<<<<< HEAD
 	case testenv.Race:
 		tries = 10_000
-=======
 	case testenv.Short():
 		tries = 20_000
->>>>>>> main
 	default:
 		tries = 100_000
 	}

@@ -49,7 +49,7 @@ func TestUring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network(Options{})
 			n.Loops.SocketRing = separate
-			if separate && !transporttest.Long { // sockets do the same by either ring
+			if testenv.Short() || separate && !transporttest.Long { // sockets do the same by either ring
 				transporttest.RunBrief(t, n)
 			} else {
 				transporttest.Run(t, n)
