@@ -112,6 +112,9 @@ func (v *Values) Plan(net loop.Sleep, local bool) (p loop.Plan, err error) {
 		p.Net = p.Store
 		p.Net.SocketRing = socketRing
 	}
+	if s.Transport == "udp" && p.Net.Sleep == loop.SleepRing && p.Net.SQPoll {
+		return p, errors.New("--sqpoll cannot be used with --udp-engine uring, whose sends must have ended with the turn: use --placement dispatched, where the disk has rings of its own")
+	}
 	return p, nil
 }
 

@@ -12,6 +12,9 @@ const udpGroup = "Datagrams (--transport udp)"
 var onUDP = Where("transport", "udp")
 
 var udpRows = []Factor{
+	{Name: "udp-engine", Group: udpGroup, Side: Server | Client | Alike, Default: udp.Epoll.String(), Words: []string{udp.Epoll.String(), udp.Uring.String()}, Owners: networks, At: func(v *Values) any { return &v.UDP.Engine },
+		Help: "how sockets are used: system calls for many packets, and epoll (epoll), or entries of a ring (uring)",
+		When: onUDP},
 	{Name: "udp-datagram-bytes", Group: udpGroup, Side: Server | Client | Alike, Default: fmt.Sprint(udp.DatagramBytes), Range: Span{fmt.Sprint(datagram.MinDatagramBytes), fmt.Sprint(datagram.MaxDatagramBytes)}, Owners: networks, At: func(v *Values) any { return &v.UDP.DatagramBytes },
 		Help:    "largest datagram, without the headers of IP and UDP: up to 8972 for jumbo frames, up to 65507 on loopback",
 		Meaning: "largest datagram, without the headers of IP and UDP",
@@ -34,5 +37,6 @@ var udpRows = []Factor{
 // Options returns the options of package udp, for both sides.
 func (v *UDPValues) Options() udp.Options {
 	c, _ := datagram.ParseCongestion(v.Congestion) // CheckWords has checked it
-	return udp.Options{DatagramBytes: int(v.DatagramBytes), Credits: v.Credits, Congestion: c, Segments: v.Segments, Loss: float64(v.Loss)}
+	e, _ := udp.ParseEngine(v.Engine)
+	return udp.Options{Engine: e, DatagramBytes: int(v.DatagramBytes), Credits: v.Credits, Congestion: c, Segments: v.Segments, Loss: float64(v.Loss)}
 }

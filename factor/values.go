@@ -112,6 +112,7 @@ type RDMAValues struct {
 
 // UDPValues are the flags of udp. Both sides have the same values; Congestion applies to the client only.
 type UDPValues struct {
+	Engine        string
 	DatagramBytes Bytes
 	Credits       int
 	Congestion    string

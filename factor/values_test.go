@@ -110,6 +110,22 @@ func TestPlansOfLoops(t *testing.T) {
 	}
 }
 
+func TestDatagramsDoNotShareARingWithSQPoll(t *testing.T) {
+	for line, refused := range map[string]bool{
+		"--transport udp --udp-engine uring --backend disk":                                 false,
+		"--transport udp --udp-engine uring --backend disk --sqpoll":                        true,
+		"--transport udp --udp-engine uring --backend disk --sqpoll --placement dispatched": false,
+	} {
+		v, given := parsed(t, line)
+		if err := v.CheckServer(given); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		if _, err := v.Plan(loop.SleepRing, false); (err != nil) != refused {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 // Without flags the options are their defaults.
 func TestDefaultsAreThoseOfTheOptions(t *testing.T) {
 	v := NewValues()

@@ -43,13 +43,6 @@ type hubKey struct {
 
 func newHub(l *loop.Loop, k hubKey) (*hub, error) {
 	h := &hub{}
-	o := k.o.core()
-	o.MessageBytes, o.HelloMax = replyMax, int64(24*time.Hour) // Dial has the deadline
-	o.Slots = transport.MaxDepth
-	var err error
-	if h.client, err = datagram.NewClient(o, h); err != nil {
-		return nil, err
-	}
 	network, local := "udp4", "0.0.0.0:0" // with "udp" Go makes a socket of the family of IPv6, which receives from addresses in another form
 	if k.family == unix.AF_INET6 {
 		network, local = "udp6", "[::]:0"
@@ -58,10 +51,16 @@ func newHub(l *loop.Loop, k hubKey) (*hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.family == unix.AF_INET6 {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
-	} else {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	o := k.o.core(fd)
+	o.MessageBytes, o.HelloMax = replyMax, int64(24*time.Hour) // Dial has the deadline
+	o.Slots = transport.MaxDepth
+	h.client, err = datagram.NewClient(o, h)
+	if err == nil {
+		level, name := unix.IPPROTO_IP, unix.IP_RECVERR
+		if k.family == unix.AF_INET6 {
+			level, name = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+		}
+		err = unix.SetsockoptInt(fd, level, name, 1)
 	}
 	var id loop.MemberID
 	if err == nil {
@@ -182,9 +181,8 @@ func (c *conn) open(to datagram.Address, k hubKey) error {
 }
 
 // OnEvent implements loop.Member.
-func (h *hub) OnEvent(_ uint64, res int32, _ uint32) {
-	h.event(uint32(res))
-	if uint32(res)&unix.EPOLLERR == 0 {
+func (h *hub) OnEvent(tag uint64, res int32, flags uint32) {
+	if !h.event(tag, res, flags) {
 		return
 	}
 	for {
@@ -226,9 +224,11 @@ func (h *hub) Close() bool {
 	h.client.Each(func(x *datagram.Session) { x.End(transport.ErrClosed) })
 	h.blocked = false // the last packets may be lost
 	h.flush(h.l.AwakeNow())
+	if h.ring != nil && h.ring.sends > 0 {
+		return false
+	}
 	h.drop()
-	h.close()
-	return true
+	return h.close()
 }
 
 // Prove implements datagram.ClientHost.

@@ -47,7 +47,7 @@ func messageMax(l kv.Limits) int { return headBytes + l.ScanRoom() }
 
 func newEndpoint(l *loop.Loop, g *loop.Group, index int, ports []uint16, fd int, secret [32]byte, o transport.ServerOptions, u Options) (e *endpoint, err error) {
 	e = &endpoint{handler: g.Router(index), o: o, index: index, ports: ports, shards: g.ShardLoops()}
-	c := u.core()
+	c := u.core(fd)
 	c.MessageBytes, c.Sessions, c.Slots = messageMax(o.Limits), o.MaxConns+1, o.Depth // one more, to refuse it
 	c.HelloMax, c.SilentMax = int64(o.HelloMax), int64(o.StallMax)
 	if e.server, err = datagram.NewServer(c, secret, e); err != nil {
@@ -510,7 +510,7 @@ func (c *serverConn) end(err error, code wire.Code) {
 }
 
 // OnEvent implements loop.Member.
-func (e *endpoint) OnEvent(_ uint64, res int32, _ uint32) { e.event(uint32(res)) }
+func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) { e.event(tag, res, flags) }
 
 // Poll implements loop.Member.
 func (e *endpoint) Poll() int {
@@ -618,8 +618,9 @@ func (e *endpoint) Close() bool {
 	if len(e.open) > 0 || e.packet < e.packets {
 		return false
 	}
-	e.close()
-	e.closed = true
+	if e.closed = e.close(); !e.closed {
+		return false
+	}
 	_ = e.pool.Close()
 	_ = e.conns.Close()
 	return true

@@ -52,9 +52,10 @@ func serve(addr string, g *loop.Group, o transport.ServerOptions, u Options) (tr
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
 	err = s.onEachLoop(func(i int, l *loop.Loop) (err error) {
-		fd := fds[i]
-		fds[i] = -1
-		s.ends[i], err = newEndpoint(l, g, i, ports, fd, secret, o, u)
+		s.ends[i], err = newEndpoint(l, g, i, ports, fds[i], secret, o, u)
+		if e := s.ends[i]; e != nil && e.carrier != nil {
+			fds[i] = -1 // it belongs to the carrier
+		}
 		return err
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package udp is the network of datagrams over UDP sockets under epoll: one socket for each network loop of a server, and one for all client connections of
+// Package udp is the network of datagrams over UDP sockets, under epoll or io_uring: one socket for each network loop of a server, and one for all client connections of
 // a loop. Package transport/datagram is the protocol; this package moves its packets, by sendmmsg and recvmmsg, and converts between requests and the
 // native frame. It may not import store.
 package udp
@@ -9,16 +9,35 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/datagram"
 	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
 )
+
+// Engine is the way in which sockets are used.
+type Engine uint8
+
+const (
+	Epoll Engine = iota // sendmmsg and recvmmsg, and epoll to sleep
+	Uring               // entries of the loop's ring: a receive that goes on (multishot), and a send for each message
+)
+
+var engineNames = [...]string{"epoll", "uring"}
+
+// String returns the engine's name in the column udp_engine.
+func (e Engine) String() string { return engineNames[e] }
+
+// ParseEngine parses an engine's name.
+func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engineNames[:]) }
 
 // Options are the options of the network. Zero values mean the defaults.
 type Options struct {
+	Engine        Engine              // of both sides
 	DatagramBytes int                 // largest datagram (1472)
-	Credits       int                 // packets of a connection in flight to the server (64)
+	Credits       int                 // most packets of a connection in flight to the server, as far as they fit the sockets' receive buffers (256)
 	Congestion    datagram.Congestion // of clients
 	Segments      bool                // several datagrams in one message, where the kernel has that (UDP_SEGMENT and UDP_GRO)
 
@@ -27,8 +46,8 @@ type Options struct {
 	Seed             uint64 // of the loss
 }
 
-// Credits is the default of Options.Credits. So many packets of 1472 B fit into the receive buffer that Linux gives a socket by default (208 KiB, of which each takes 2.3).
-const Credits = 64
+// Credits is the default of Options.Credits. With 64 a value of 1 MiB would have a sleep of each side for every 23 KiB.
+const Credits = 256
 
 // DatagramBytes is the default of Options.DatagramBytes: Ethernet's MTU less the headers of IPv4 and UDP.
 const DatagramBytes = 1472
@@ -41,8 +60,13 @@ var _ transport.Transport = Transport{}
 // Name returns the value of the column transport.
 func (Transport) Name() string { return "udp" }
 
-// Sleep returns epoll: the disk's ring, if any, is one of its descriptors.
-func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
+// Sleep returns how its loops wait. With epoll the disk's ring, if any, is one of the descriptors.
+func (t Transport) Sleep() loop.Sleep {
+	if t.Options.Engine == Uring {
+		return loop.SleepRing
+	}
+	return loop.SleepEpoll
+}
 
 // Serve listens on addr, host:port.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
@@ -54,9 +78,19 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	return dial(ctx, l, addr, o, t.Options)
 }
 
-// core returns the options of the protocol.
-func (o Options) core() datagram.Options {
-	return datagram.Options{DatagramBytes: cmp.Or(o.DatagramBytes, DatagramBytes), Credits: cmp.Or(o.Credits, Credits), Congestion: o.Congestion, Random: random}
+// datagramBytes returns the largest datagram.
+func (o Options) datagramBytes() int { return cmp.Or(o.DatagramBytes, DatagramBytes) }
+
+// overhead is what a packet takes in the kernel's buffer besides its bytes, on a network card with buffers of 2 KiB.
+const overhead = 2304 - 1472
+
+// core returns the options of the protocol on a socket, whose receive buffer has room for the packets of one connection.
+func (o Options) core(fd int) datagram.Options {
+	c := datagram.Options{DatagramBytes: o.datagramBytes(), Credits: cmp.Or(o.Credits, Credits), Congestion: o.Congestion, Random: random}
+	if room, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+		c.Credits = max(1, min(c.Credits, room/(c.DatagramBytes+overhead)))
+	}
+	return c
 }
 
 // random returns 64 bits that no peer can guess.

@@ -4,23 +4,61 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
+	"os"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/datagram"
 	"github.com/kvwire/kvwire/transport/transporttest"
 	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
 )
 
 var network = transporttest.Network{Transport: Transport{Options{Segments: true}}, Datagrams: true}
 
-func TestMain(m *testing.M) { transporttest.Main(m, network) }
+// onEach runs a test with both engines.
+func onEach(t *testing.T, test func(t *testing.T, n transporttest.Network)) {
+	t.Run("epoll", func(t *testing.T) { test(t, network) })
+	t.Run("uring", func(t *testing.T) {
+		testenv.Uring(t)
+		test(t, onRing)
+	})
+}
+
+// ringEnv is the environment variable that makes a child process use the engine uring.
+const ringEnv = "KVWIRE_UDPTEST_URING"
+
+var onRing = transporttest.Network{Transport: Transport{Options{Engine: Uring, Segments: true}}, Datagrams: true, Env: []string{ringEnv + "=1"}}
+
+func TestMain(m *testing.M) {
+	n := network
+	if os.Getenv(ringEnv) != "" {
+		n = onRing
+	}
+	transporttest.Main(m, n)
+}
 
 func TestUDP(t *testing.T) { transporttest.Run(t, network) }
+
+func TestUring(t *testing.T) {
+	testenv.Uring(t)
+	transporttest.RunVariant(t, onRing)
+}
+
+// Each datagram is a message of its own, and there are few credits.
+func TestUringOptions(t *testing.T) {
+	testenv.Uring(t)
+	n := onRing
+	n.Transport = Transport{Options{Engine: Uring, DatagramBytes: 1200, Credits: 4}}
+	transporttest.RunBrief(t, n)
+}
 
 // The suite over datagrams of loopback's size, each a message of its own, few credits, and a rate.
 func TestOptions(t *testing.T) {
@@ -102,9 +140,13 @@ func relay(t *testing.T, to string, seed uint64, loss float64) string {
 
 // Over a path that loses and doubles packets each request is executed once, and each answer is right.
 func TestRequestsOverALossyPath(t *testing.T) {
-	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	onEach(t, requestsOverALossyPath)
+}
+
+func requestsOverALossyPath(t *testing.T, n transporttest.Network) {
+	r := transporttest.NewRig(t, n, 1, transport.ServerOptions{})
 	for seed, loss := range []float64{0.001, 0.02, 0.1} {
-		conn, err := network.Dial(t.Context(), r.Loop, relay(t, r.Server.Addr(), uint64(seed), loss), transport.DialOptions{DialMax: transporttest.WaitMax})
+		conn, err := n.Dial(t.Context(), r.Loop, relay(t, r.Server.Addr(), uint64(seed), loss), transport.DialOptions{DialMax: transporttest.WaitMax})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +176,11 @@ func TestRequestsOverALossyPath(t *testing.T) {
 
 // Packets of strangers change nothing, and are not answered with more than they bring.
 func TestGarbageIsNotAnswered(t *testing.T) {
-	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	onEach(t, garbageIsNotAnswered)
+}
+
+func garbageIsNotAnswered(t *testing.T, n transporttest.Network) {
+	r := transporttest.NewRig(t, n, 1, transport.ServerOptions{})
 	c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	s, err := net.Dial("udp4", r.Server.Addr())
 	if err != nil {
@@ -169,14 +215,18 @@ func TestGarbageIsNotAnswered(t *testing.T) {
 }
 
 func TestNobodyListens(t *testing.T) {
-	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{})
+	onEach(t, nobodyListens)
+}
+
+func nobodyListens(t *testing.T, n transporttest.Network) {
+	r := transporttest.NewRig(t, n, 1, transport.ServerOptions{})
 	s, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := s.LocalAddr().String()
 	_ = s.Close()
-	if _, err := network.Dial(t.Context(), r.Loop, addr, transport.DialOptions{DialMax: transporttest.WaitMax}); !errors.Is(err, datagram.ErrRefused) {
+	if _, err := n.Dial(t.Context(), r.Loop, addr, transport.DialOptions{DialMax: transporttest.WaitMax}); !errors.Is(err, datagram.ErrRefused) {
 		t.Errorf("%v", err)
 	}
 }
@@ -200,7 +250,11 @@ func TestAServerWithoutTheSecretIsRejected(t *testing.T) {
 
 // Requests for which the server has no memory wait until there is some.
 func TestRequestsWaitForMemory(t *testing.T) {
-	r := transporttest.NewRig(t, network, 1, transport.ServerOptions{PoolBytes: 1})
+	onEach(t, requestsWaitForMemory)
+}
+
+func requestsWaitForMemory(t *testing.T, n transporttest.Network) {
+	r := transporttest.NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1})
 	var cs []*transporttest.Caller
 	for range 4 {
 		cs = append(cs, transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 4})))
@@ -267,6 +321,109 @@ func TestSmallAnswersHoldNoMemory(t *testing.T) {
 	}
 }
 
+// counting is a core that keeps the first byte of each packet.
+type counting struct{ seen []byte }
+
+func (c *counting) Receive(_ int64, _ *datagram.Address, b []byte) {
+	c.seen = append(c.seen, 255)
+	if len(b) > 0 {
+		c.seen[len(c.seen)-1] = b[0]
+	}
+}
+func (*counting) Transmit(int64, []datagram.Packet) int { return 0 }
+func (*counting) Release([]datagram.Packet)             {}
+func (*counting) Tick(int64)                            {}
+func (*counting) NextTick() int64                       { return math.MaxInt64 }
+
+// A turn handles a share of the packets that have come, in order and across messages, and the loop has another turn for the rest.
+func TestATurnHandlesAShare(t *testing.T) {
+	parts := func(first, packets, last int) message { // packets of 10 B, and one of last bytes, with numbers from first on
+		b := make([]byte, 10*packets+last)
+		for i := 0; i < len(b); i += 10 {
+			b[i] = byte(first + i/10)
+		}
+		return message{b: b, size: 10}
+	}
+	for name, c := range map[string]struct {
+		in    []message
+		turns []int // packets of each
+	}{
+		"few":             {[]message{parts(0, 3, 0)}, []int{3}},
+		"one message":     {[]message{parts(0, 40, 5)}, []int{16, 16, 9}},
+		"two messages":    {[]message{parts(0, 10, 1), parts(11, 20, 0)}, []int{16, 15}},
+		"many":            {[]message{parts(0, 60, 0), parts(60, 60, 0), parts(120, 60, 0)}, []int{45, 45, 45, 45}},
+		"an empty packet": {[]message{{size: 0}, parts(1, 1, 0)}, []int{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := &counting{}
+			s := &carrier{l: &loop.Loop{}, core: got, share: shareMin}
+			for _, m := range c.in {
+				s.arrived(m, 0)
+			}
+			for i, want := range c.turns {
+				if n := s.poll(0); n != want {
+					t.Errorf("turn %d handles %d packets, not %d", i, n, want)
+				}
+				if last := i == len(c.turns)-1; s.unread() == last {
+					t.Errorf("turn %d: there are more is %v", i, !last)
+				}
+			}
+			for i, b := range got.seen {
+				if int(b) != i && !(b == 255 && i == 0) {
+					t.Fatalf("packet %d is number %d", i, b)
+				}
+			}
+		})
+	}
+}
+
+// Packets that the kernel has not sent are sent again in their order, those with an error once, and all others go back to the core.
+func TestSendsThatFail(t *testing.T) {
+	packet := func(number byte, bytes int) (p datagram.Packet) {
+		p.To, p.HeadBytes = datagram.Address{1}, datagram.HeaderBytes
+		p.Head[0] = number
+		p.Body[0] = make([]byte, bytes)
+		return p
+	}
+	s := &carrier{l: &loop.Loop{}, core: &counting{}, ring: &ringSocket{}, segments: true}
+	s.packets = copy(s.out[:], []datagram.Packet{packet(0, 500), packet(1, 600), packet(2, 600), packet(3, 700), packet(4, 700), packet(5, 800), packet(6, 900)})
+	s.describe()
+	if s.n != 5 {
+		t.Fatalf("%d messages", s.n)
+	}
+	settle := func(results ...unix.Errno) {
+		s.ring.staged = copy(s.ring.results[s.first:], resultsOf(results))
+		s.settle()
+	}
+	expect := func(numbers ...byte) {
+		t.Helper()
+		var left []byte
+		for _, p := range s.out[s.packet:s.packets] {
+			left = append(left, p.Head[0])
+		}
+		if !bytes.Equal(left, numbers) {
+			t.Errorf("packets %v are left, not %v", left, numbers)
+		}
+	}
+	settle(0, unix.EAGAIN, unix.EMSGSIZE, unix.EPERM) // the last message is not on the ring yet
+	expect(1, 2, 3, 4, 5, 6)
+	if !s.ring.full || s.segments || s.n != 6 {
+		t.Errorf("full %v, segments %v, %d messages", s.ring.full, s.segments, s.n)
+	}
+	settle(0, unix.EINTR, 0, 0, unix.EPERM, 0)
+	expect(2)
+	settle(0)
+	expect()
+}
+
+// resultsOf returns the results of entries with these errors; 0: success.
+func resultsOf(errs []unix.Errno) (all []int32) {
+	for _, e := range errs {
+		all = append(all, -int32(e))
+	}
+	return all
+}
+
 // Packets of one size to one address are one message, with a shorter one at its end, up to the largest datagram.
 func TestPacketsAreOneMessage(t *testing.T) {
 	one, other := datagram.Address{1}, datagram.Address{2}
@@ -300,3 +457,8 @@ func TestPacketsAreOneMessage(t *testing.T) {
 }
 
 func BenchmarkLoopUDPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }
+
+func BenchmarkLoopUDPUringNull(b *testing.B) {
+	testenv.Uring(b)
+	transporttest.BenchmarkNull(b, onRing)
+}

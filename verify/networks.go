@@ -34,6 +34,7 @@ var networks = []network{
 	{name: "uring", feature: "uring", impl: uring.Transport{}},
 	{name: "udp", udp: true, impl: udp.Transport{Options: udp.Options{Segments: true}}},
 	{name: "udp-loss", udp: true, impl: udp.Transport{Options: udp.Options{Loss: 0.02, Duplicates: 0.02, Seed: 1}}},
+	{name: "udp-uring", feature: "uring", udp: true, impl: udp.Transport{Options: udp.Options{Engine: udp.Uring, Segments: true, Loss: 0.02, Duplicates: 0.02, Seed: 2}}},
 	{name: "rdma-send", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Send}}},
 	{name: "rdma-write", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Write}}},
 	{name: "rdma-read", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Read}}},

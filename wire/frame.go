@@ -119,12 +119,10 @@ func (h *Header) Decode(b []byte) error {
 	if binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
 		return ErrChecksum
 	}
-	*h = Header{Op: kv.Op(b[1]), Flags: b[2], Status: kv.Status(b[3]),
-		KeyBytes:   binary.LittleEndian.Uint16(b[4:]),
-		ID:         binary.LittleEndian.Uint64(b[8:]),
-		ValueBytes: binary.LittleEndian.Uint32(b[16:]),
-		Arg:        binary.LittleEndian.Uint32(b[20:]),
-	}
+	// Field by field: a literal is copied as a whole, by loads that wait for the stores of its fields.
+	h.Op, h.Flags, h.Status = kv.Op(b[1]), b[2], kv.Status(b[3])
+	h.KeyBytes, h.ID = binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint64(b[8:])
+	h.ValueBytes, h.Arg = binary.LittleEndian.Uint32(b[16:]), binary.LittleEndian.Uint32(b[20:])
 	if h.Flags&^flagsKnown != 0 || binary.LittleEndian.Uint16(b[6:]) != 0 || binary.LittleEndian.Uint32(b[24:]) != 0 || !h.Status.Valid() {
 		return ErrFormat
 	}

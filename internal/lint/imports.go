@@ -70,7 +70,7 @@ var imports = []row{
 		tests: "kv transport/access transport/transporttest wire", rule: alone},
 	{name: "uring", imports: "loop transport transport/socket transport/stream", internal: "fifo names ring sys",
 		tests: "internal/arena kv transport/transporttest wire", rule: alone},
-	{name: "udp", imports: "kv loop transport transport/access transport/datagram transport/memory wire", internal: "arena sys",
+	{name: "udp", imports: "kv loop transport transport/access transport/datagram transport/memory wire", internal: "arena fifo names ring sys",
 		tests: "transport/transporttest", rule: alone},
 	{name: "cgo/verbs/model", rule: "it is C, in the place of libibverbs"},
 	{name: "cgo/verbs", imports: "cgo/verbs/model", internal: "arena probe", rule: "it calls libibverbs, and rdma decides what for"},

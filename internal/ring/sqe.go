@@ -5,6 +5,7 @@
 package ring
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 	"unsafe"
@@ -137,6 +138,40 @@ func (e *SQE) RecvMultishot(fd int, group uint16, bundle bool) {
 	}
 }
 
+// RecvmsgMultishot receives message after message, each into a buffer of that group, until it is cancelled or fails: ENOBUFS when the group is empty. shape has the lengths
+// of the room for the address and for control data. MessageOf finds what a buffer has.
+func (e *SQE) RecvmsgMultishot(fd int, shape *unix.Msghdr, group uint16) {
+	e.msg(opRecvmsg, fd, shape, 0)
+	e.IoPrio, e.Flags, e.BufIndex = recvMultishot, sqeBufferSelect, group
+}
+
+// Message is a message that RecvmsgMultishot has received. Its slices are parts of the buffer.
+type Message struct {
+	Name, Control, Data []byte
+	Flags               int // of recvmsg(2)
+}
+
+// messageHead is the length of struct io_uring_recvmsg_out: bytes of the address, of control data and of the message, and flags.
+const messageHead = 16
+
+// MessageBytes is what precedes a message's data in its buffer.
+func MessageBytes(shape *unix.Msghdr) int {
+	return messageHead + int(shape.Namelen) + int(shape.Controllen)
+}
+
+// MessageOf finds the parts of a message in b, the bytes of a buffer that the kernel has filled; false: it is too short.
+func MessageOf(b []byte, shape *unix.Msghdr) (m Message, ok bool) {
+	name, head := int(shape.Namelen), MessageBytes(shape)
+	if len(b) < head {
+		return m, false
+	}
+	word := func(i int) int { return int(binary.NativeEndian.Uint32(b[4*i:])) }
+	m.Name = b[messageHead:][:min(word(0), name)]
+	m.Control = b[messageHead+name : head][:min(word(1), int(shape.Controllen))]
+	m.Data, m.Flags = b[head:], word(3)
+	return m, true
+}
+
 // SendBundle sends all buffers of that group, in the order in which they were added (flags as send(2)).
 func (e *SQE) SendBundle(fd int, group uint16, flags int) {
 	e.Opcode, e.Fd, e.IoPrio, e.Flags, e.BufIndex, e.OpFlags = opSend, int32(fd), recvsendBundle, sqeBufferSelect, group, uint32(flags)
@@ -175,6 +210,12 @@ func (e *SQE) PollMultishot(fd int, events uint32) {
 	if bigEndian {
 		e.OpFlags = events<<16 | events>>16 // poll32_events is word-reversed there
 	}
+}
+
+// Poll reports once that one of the events (EPOLLIN and friends) is there on fd.
+func (e *SQE) Poll(fd int, events uint32) {
+	e.PollMultishot(fd, events)
+	e.Len = 0
 }
 
 // Cancel asks the kernel to end the request that was submitted with that user data.

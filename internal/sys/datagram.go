@@ -50,14 +50,24 @@ func (d *Datagram) SetSegmentRoom(room *SegmentRoom) {
 
 // Segment returns the size of the datagrams of a received message, of which the last one may be shorter: of the only one, if there is one.
 func (d *Datagram) Segment() int {
-	if d.Hdr.Control == nil || int(d.Hdr.Controllen) < unix.CmsgLen(4) {
-		return int(d.Len)
+	if d.Hdr.Control != nil {
+		if n, ok := SegmentOf(unsafe.Slice(d.Hdr.Control, d.Hdr.Controllen)); ok {
+			return n
+		}
 	}
-	h := (*unix.Cmsghdr)(unsafe.Pointer(d.Hdr.Control))
+	return int(d.Len)
+}
+
+// SegmentOf returns the size of the datagrams of a received message with this control data; false: it is one datagram.
+func SegmentOf(control []byte) (int, bool) {
+	if len(control) < unix.CmsgLen(4) {
+		return 0, false
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(control)))
 	if h.Level != unix.SOL_UDP || h.Type != unix.UDP_GRO {
-		return int(d.Len)
+		return 0, false
 	}
-	return int(*(*int32)(unsafe.Add(unsafe.Pointer(h), unix.SizeofCmsghdr)))
+	return int(*(*int32)(unsafe.Add(unsafe.Pointer(h), unix.SizeofCmsghdr))), true
 }
 
 // Recvmmsg receives up to len(m) datagrams from a non-blocking socket, and returns how many.

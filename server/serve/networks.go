@@ -37,7 +37,12 @@ var Networks = []*server.Network{
 		Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 			return rdma.Transport{Options: v.RDMA.Options()}
 		}},
-	{Name: "udp", Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
+	{Name: "udp", Probe: func(v *factor.Values) error {
+		if v.UDP.Options().Engine == udp.Uring {
+			return probe.Uring(probe.Local()).Err()
+		}
+		return nil
+	}, Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 		return udp.Transport{Options: v.UDP.Options()}
 	}},
 }

@@ -71,7 +71,7 @@ func (s *Settings) Plan() (p loop.Plan, err error) {
 	if err := s.CheckServer(s.Given); err != nil {
 		return p, exit.With(exit.Usage, err)
 	}
-	if p, err = s.Values.Plan(n.Transport(&factor.Values{}, nil, nil).Sleep(), n.Local); err == nil && s.OnDisk() {
+	if p, err = s.Values.Plan(n.Transport(s.Values, nil, nil).Sleep(), n.Local); err == nil && s.OnDisk() {
 		err = s.CheckStore(s.limits())
 	}
 	return p, exit.With(exit.Usage, err)

@@ -79,7 +79,7 @@ type Session struct {
 	rate       timely
 	pace       pacer
 
-	heard     int64 // when the last packet of the server was received
+	lastIn    int64 // when the last packet of the server was received
 	asked     int64 // when a question was sent last
 	keepMax   int64 // at most so long without packets before a question; 0: Options.Keep
 	refusals  int   // since the last packet of the server was received; see Client.Refused
@@ -166,7 +166,7 @@ func (c *Client) Open(now int64, to Address, slots int, hello []byte, user any) 
 	if slots < 1 || slots > MaxSlots || len(hello) > MaxHelloBytes {
 		return nil, fmt.Errorf("datagram: %d slots and a hello of %d B: at most %d and %d", slots, len(hello), MaxSlots, MaxHelloBytes)
 	}
-	s := &Session{User: user, c: c, to: to, heard: now, asked: now}
+	s := &Session{User: user, c: c, to: to, lastIn: now, asked: now}
 	index, ok := c.sessions.put(s)
 	if !ok {
 		return nil, fmt.Errorf("datagram: %d sessions are open", c.Sessions())
@@ -382,7 +382,9 @@ func (s *Session) ackEvery() int32 { return int32(max(1, s.creditsMax/4)) }
 
 // send makes the call's next packet.
 func (s *Session) send(now int64, k *call, p *Packet) sendResult {
-	h := Header{Slot: k.slot, ID: s.peer, Number: k.number, Round: k.round}
+	var h Header // field by field: see Decode
+	h.Slot, h.Number, h.Round = k.slot, k.number, k.round
+	h.ID.Index, h.ID.Token = s.peer.Index, s.peer.Token
 	count := int32(1)
 	switch {
 	case k.waits:
@@ -504,7 +506,7 @@ func (c *Client) Receive(now int64, from *Address, b []byte) {
 		c.Count.Garbage++
 		return
 	}
-	s.heard, s.refusals = now, 0
+	s.lastIn, s.refusals = now, 0
 	if s.queue.first != nil && s.credits > 0 {
 		s.touch()
 	}
@@ -561,7 +563,7 @@ func (s *Session) granted(now int64, body []byte) {
 		s.path.add(now - s.helloAt)
 	}
 	s.state, s.peer, s.hello = sessionOpen, g.id, nil
-	s.heard, s.asked = now, now
+	s.lastIn, s.asked = now, now
 	s.payload = g.datagramBytes - HeaderBytes
 	s.credits, s.creditsMax = g.credits, g.credits
 	if c.o.Congestion == CongestionTimely {
@@ -777,7 +779,7 @@ func (s *Session) deadline() int64 {
 		}
 		return min(s.helloAt+o.HelloMax, s.askAt+again)
 	}
-	at := min(s.heard+o.SilentMax, max(s.heard, s.asked)+s.keep())
+	at := min(s.lastIn+o.SilentMax, max(s.lastIn, s.asked)+s.keep())
 	if s.queue.first != nil && !s.queued && s.credits > 0 {
 		at = min(at, s.pace.next)
 	}
@@ -816,7 +818,7 @@ func (s *Session) tick(now int64) {
 		}
 		return
 	}
-	if now >= s.heard+o.SilentMax {
+	if now >= s.lastIn+o.SilentMax {
 		s.End(ErrSilent)
 		return
 	}
@@ -832,7 +834,7 @@ func (s *Session) tick(now int64) {
 	if s.queue.first != nil && s.credits > 0 {
 		s.touch()
 	}
-	if now >= max(s.heard, s.asked)+s.keep() {
+	if now >= max(s.lastIn, s.asked)+s.keep() {
 		s.asked = now
 		if p := c.control.push(&c.Count); p != nil {
 			p.put(&s.to, &Header{Kind: KindDone, Flags: FlagAnswer, ID: s.peer})

@@ -101,14 +101,14 @@ func (h *Header) Decode(b []byte) error {
 	if len(b) < HeaderBytes {
 		return errShort
 	}
-	*h = Header{Kind: Kind(b[1] & 15), Flags: b[27], Round: b[26],
-		Slot:   binary.LittleEndian.Uint16(b[2:]),
-		ID:     ID{binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint64(b[8:])},
-		Number: binary.LittleEndian.Uint32(b[16:]),
-		Bytes:  binary.LittleEndian.Uint32(b[20:]),
-		Part:   binary.LittleEndian.Uint16(b[24:]),
-		Extra:  binary.LittleEndian.Uint32(b[28:]),
-	}
+	// Field by field: a literal is copied as a whole, by loads that wait for the stores of its fields.
+	h.Kind, h.Flags, h.Round = Kind(b[1]&15), b[27], b[26]
+	h.Slot = binary.LittleEndian.Uint16(b[2:])
+	h.ID.Index, h.ID.Token = binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint64(b[8:])
+	h.Number = binary.LittleEndian.Uint32(b[16:])
+	h.Bytes = binary.LittleEndian.Uint32(b[20:])
+	h.Part = binary.LittleEndian.Uint16(b[24:])
+	h.Extra = binary.LittleEndian.Uint32(b[28:])
 	if b[0] != magic || b[1]>>4 != version || h.Kind == 0 || h.Flags&^flagsKnown != 0 {
 		return errForm
 	}

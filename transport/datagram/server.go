@@ -65,7 +65,7 @@ type ServerSession struct {
 	timer    timer
 	grant    []byte // while the hello may come again
 	since    int64  // when it was granted
-	heard    int64  // when the last packet of the client was received
+	lastIn   int64  // when the last packet of the client was received
 	payload  int    // bytes of a message in a packet
 	credits  int
 	slots    []slot
@@ -170,7 +170,7 @@ func (s *Server) Receive(now int64, from *Address, b []byte) {
 	if c.state == sessionEnded {
 		return
 	}
-	c.heard = now
+	c.lastIn = now
 	if c.state == sessionNew {
 		c.state, c.grant = sessionOpen, nil
 		s.timers.plan(c, c.deadline())
@@ -238,7 +238,7 @@ func (s *Server) challenge(from *Address, h *Header, m *hello, nonce [NonceBytes
 
 // admit opens a session for a client whose address is proven.
 func (s *Server) admit(now int64, from *Address, h *Header, m *hello) {
-	c := &ServerSession{s: s, peer: h.ID, from: *from, state: sessionNew, since: now, heard: now,
+	c := &ServerSession{s: s, peer: h.ID, from: *from, state: sessionNew, since: now, lastIn: now,
 		credits: min(m.credits, max(s.o.Credits, min(m.slots, s.o.Slots))), payload: min(m.datagramBytes, s.o.DatagramBytes) - HeaderBytes}
 	index, ok := s.sessions.put(c)
 	if !ok {
@@ -530,7 +530,10 @@ func (s *Server) Transmit(now int64, out []Packet) (n int) {
 // sendPart makes the packet with the next part of a reply.
 func (s *ServerSession) sendPart(now int64, k *slot, p *Packet) {
 	bytes := len(k.head) + len(k.body)
-	h := Header{Kind: KindReply, Slot: k.index, ID: s.peer, Number: k.number, Bytes: uint32(bytes), Part: uint16(k.next), Round: k.round}
+	var h Header // field by field: see Decode
+	h.Kind, h.Slot, h.Number, h.Round = KindReply, k.index, k.number, k.round
+	h.ID.Index, h.ID.Token = s.peer.Index, s.peer.Token
+	h.Bytes, h.Part = uint32(bytes), uint16(k.next)
 	if k.first { // the client subtracts this from what it measures
 		k.first = false
 		h.Extra = uint32(min(max(now-k.complete, 1), math.MaxUint32))
@@ -567,7 +570,7 @@ func (s *ServerSession) deadline() int64 {
 	if s.state == sessionNew {
 		return s.since + s.s.o.HelloMax
 	}
-	return s.heard + s.s.o.SilentMax
+	return s.lastIn + s.s.o.SilentMax
 }
 
 // NextTick returns the time at which Tick has something to do; MaxInt64: never, unless something is received.
