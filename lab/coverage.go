@@ -95,15 +95,15 @@ type Injected struct {
 	HalfWidth   float64 `json:"half_width"` // median half-width of the intervals, as a ratio less 1
 }
 
-// Injections summarizes the trials of each known cost, in the order of known. A cost whose trials all lack a ratio, as when a slice had too
-// few requests for a percentile, has no trials and no figures.
+// Injections summarizes the trials of each known cost, in the order of known. A cost whose trials all lack an interval, as when a slice had too
+// few requests for a percentile, or when all generations but one are invalid, has no trials and no figures.
 func Injections(trials []TrialResult, known []Known) (all []Injected) {
 	for _, k := range known {
 		x := Injected{Variant: k.Label, Metric: k.Metric}
 		var expects, ratios, errs, widths []float64
 		for i := range trials {
 			t := &trials[i]
-			if t.Variant != k.Label || t.Metric.Name != k.Metric || math.IsNaN(t.Expected) || math.IsNaN(t.Ratio) {
+			if t.Variant != k.Label || t.Metric.Name != k.Metric || math.IsNaN(t.Expected) || math.IsNaN(t.Level) {
 				continue
 			}
 			x.Experiments++

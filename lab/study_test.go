@@ -219,6 +219,20 @@ func TestAKnownCostIsFound(t *testing.T) {
 	}
 }
 
+// One generation gives a ratio without an interval.
+func TestATrialWithoutAnIntervalIsNotCounted(t *testing.T) {
+	m, err := report.FindMetric("cpu_ns_per_op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := math.NaN()
+	trial := TrialResult{Expected: 1.2, Comparison: report.Comparison{Variant: "dear", Metric: m, Ratio: 1.1, Interval: report.Interval{Low: none, High: none, Level: none}}}
+	all := Injections([]TrialResult{trial}, []Known{{Label: "dear", Metric: "cpu_ns_per_op"}})
+	if len(all) != 1 || all[0] != (Injected{Variant: "dear", Metric: "cpu_ns_per_op"}) {
+		t.Errorf("%+v", all)
+	}
+}
+
 func TestAStudyThatIsInterruptedHasItsCompleteTrials(t *testing.T) {
 	for _, where := range []string{"slice", "finish"} {
 		t.Run(where, func(t *testing.T) {
