@@ -24,9 +24,9 @@ formatted() {
 must format formatted
 must vet go vet "${tags[@]}" ./...
 must lint go test -count=1 ./internal/lint
-# Linking takes a third less time without debugging tables. Many tests wait for another process, or for the disk, so more of them run at the same time than
+# Linking takes half the time without debugging tables and by Go's own linker. Many tests wait for another process, or for the disk, so more of them run at the same time than
 # there are CPUs. The packages that take longest begin first.
-must "short tests" go test "${tags[@]}" -ldflags='-checklinkname=0 -s -w' -vet=off -short -p 4 -parallel 8 -timeout 10m \
+must "short tests" go test "${tags[@]}" -ldflags='-checklinkname=0 -s -w -linkmode=internal' -vet=off -short -p 4 -parallel 8 -timeout 10m \
     ./cmd/kvwire ./store ./tcp ./uring ./verify ./setup ./resp ./store/disk ./bench $(go list "${tags[@]}" ./... | grep -v /internal/lint)
 
 ((${#failed[@]} == 0)) || { printf 'FAILED: %s\n' "${failed[@]}" >&2 && exit 1; }

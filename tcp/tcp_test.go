@@ -29,6 +29,7 @@ const listenEnv = "KVWIRE_TCPTEST_HOST"
 
 // The brief suite over unix sockets, and the suite in make test-long. Options that only TCP has do nothing there.
 func TestUnixSockets(t *testing.T) {
+	testenv.NotShort(t, "the code is TestTCP's and TestGoroutines'")
 	for name, o := range map[string]Options{
 		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: netsock.Options{SendBytes: 64 << 10}},
 		"goroutines": {Engine: Goroutines, ClientEngine: Goroutines},

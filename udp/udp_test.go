@@ -45,7 +45,13 @@ func TestMain(m *testing.M) {
 	transporttest.Main(m, n)
 }
 
-func TestUDP(t *testing.T) { transporttest.Run(t, network) }
+func TestUDP(t *testing.T) {
+	if testenv.Short() {
+		transporttest.RunBrief(t, network)
+	} else {
+		transporttest.Run(t, network)
+	}
+}
 
 func TestUring(t *testing.T) {
 	testenv.Uring(t)

@@ -163,6 +163,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 // So few buffers that most receives find none, and a completion queue that most completions do not fit into: slower, never wrong.
 func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 	testenv.Uring(t)
+	testenv.NotShort(t, "a thousand connections")
 	for name, o := range map[string]Options{"multishot": {Receive: Multishot, Buffers: 4, BufferBytes: 1024}, "bundles": {Receive: Multishot, Bundle: true, Buffers: 4, BufferBytes: 1024}} {
 		t.Run(name, func(t *testing.T) {
 			w, n := watch(o)

@@ -78,6 +78,7 @@ func TestUnixSockets(t *testing.T) {
 // The suite with options that are not the default. With each of them a loop is one goroutine, so short runs and runs of the race detector try only some, in brief.
 func TestOptions(t *testing.T) {
 	testenv.Uring(t)
+	testenv.NotShort(t, "TestUring has the defaults")
 	for name, o := range map[string]Options{
 		"step":                               {Large: Step},
 		"linked":                             {Large: Linked},

@@ -408,6 +408,7 @@ func TestEngineClosesInOrder(t *testing.T) {
 
 // Partitions that share a ring or a thread do not get each other's completions, and may come and go.
 func TestEnginesAreShared(t *testing.T) {
+	testenv.NotShort(t, "each engine with each other")
 	alone := func(s setting) bool {
 		return s.o.Engine != UringShared && s.o.Engine != UringSQ
 	}
