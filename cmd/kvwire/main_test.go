@@ -251,6 +251,7 @@ func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 
 // The first ^C ends the window early, and the row is written all the same; so does the server process.
 func TestInterruptLeavesTheRow(t *testing.T) {
+	testenv.NotShort(t, "TestInterruptStopsAllHosts interrupts a run, too")
 	t.Parallel()
 	for _, transport := range []string{"inproc", "tcp"} {
 		t.Run(transport, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 // A value that is larger than the one before it, for which there is too little room at first, is read from the disk once all the same: over every
 // network and in both protocols, as by a call. The values are large ones, which no cache keeps.
 func TestAGetReadsTheDiskOnceWhateverTheNetwork(t *testing.T) {
+	testenv.NotShort(t, "a run for each network")
 	sizes := []string{"--records", "100", "--value-dist", "uniform", "--value-min-bytes", "8KiB", "--value-bytes", "60KiB"}
 	for _, c := range []struct {
 		name  string
