@@ -42,7 +42,7 @@ check: ## format, vet, lint, and short tests of all packages: under 2 minutes
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 
-test: ## install what is missing, and run all tests: 20 minutes on 2 cores
+test: ## install what is missing, and run all tests: 25 minutes on 2 cores
 	@$(MAKE) deps FOR=test
 	setup/test.sh
 

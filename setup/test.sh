@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh [--long]: everything that must pass, in 20 minutes on 2 cores; --long takes hours, and 10 GB of disk. All runs here but the guest
+# test.sh [--long]: everything that must pass, in 25 minutes on 2 cores; --long takes hours, and 10 GB of disk. All runs here but the guest
 # (if there is no RDMA device), which runs at the same time as the tests, and before the fuzzing; its output is printed behind theirs.
 # KVWIRE_REQUIRE is the list of tests that must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
 # package starts it), chromium, redis (redis-cli), goycsb (go-ycsb), rdma (here or in the guest), auto (default: uring and netns, where the kernel has them).
