@@ -82,6 +82,7 @@ func TestMain(m *testing.M) {
 
 // TestWritePoll runs the suite, or the brief suite if it is slow, with loops that spin.
 func TestWritePoll(t *testing.T) {
+	testenv.NotShort(t, "loops that spin")
 	modelSuffices(t)
 	testenv.NotRaced(t)
 	leaveProcessors(t)
