@@ -17,11 +17,7 @@ func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 func TestGoroutines(t *testing.T) {
 	n := network
 	n.Transport = Transport{Options{Engine: Goroutines, ClientEngine: Goroutines}}
-	if testenv.Short() {
-		transporttest.RunBrief(t, n)
-	} else {
-		transporttest.Run(t, n)
-	}
+	transporttest.RunUnlessShort(t, n)
 }
 
 // listenEnv is the environment variable with the address at which a child process listens.

@@ -393,13 +393,14 @@ func (c *serverConn) Complete(r *kv.Request) {
 			c.hint = len(answer)
 		}
 	}
-	if c.holdsAnswer(k) && len(answer) <= smallBytes { // the client acknowledges no reply so small, so its block would be held until the slot's next request
+	switch {
+	case !c.holdsAnswer(k):
+	case len(answer) <= smallBytes: // the client acknowledges no reply so small, so its block would be held until the slot's next request
 		n := copy(k.small[answerAt:], answer)
 		c.e.l.Stats.Copied += uint64(n)
 		c.freeAnswer(k)
 		answer = k.small[answerAt : answerAt+n]
-	}
-	if c.holdsAnswer(k) {
+	default:
 		c.unsent++
 	}
 	n := wire.HeaderBytes

@@ -45,13 +45,7 @@ func TestMain(m *testing.M) {
 	transporttest.Main(m, n)
 }
 
-func TestUDP(t *testing.T) {
-	if testenv.Short() {
-		transporttest.RunBrief(t, network)
-	} else {
-		transporttest.Run(t, network)
-	}
-}
+func TestUDP(t *testing.T) { transporttest.RunUnlessShort(t, network) }
 
 func TestUring(t *testing.T) {
 	testenv.Uring(t)

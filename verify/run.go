@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/kvwire/kvwire/internal/testenv"
@@ -35,7 +34,7 @@ func opsEach() int {
 	switch {
 	case transporttest.Emulated:
 		return 60
-	case testing.Testing() && testenv.Short():
+	case testenv.Short():
 		return 120
 	}
 	return 240

@@ -249,6 +249,15 @@ func RunVariant(t *testing.T, n Network) {
 	}
 }
 
+// RunUnlessShort runs the suite; in make check RunBrief.
+func RunUnlessShort(t *testing.T, n Network) {
+	if testenv.Short() {
+		RunBrief(t, n)
+	} else {
+		Run(t, n)
+	}
+}
+
 // RunBrief runs the most important tests for an option of a transport whose suite runs elsewhere: data of all sizes
 // arrive, in any order, many at a time, and the death of a peer is detected. With an emulated CPU and unless the run is Long, it leaves out what
 // is kvwire's own bookkeeping, over whatever network.
