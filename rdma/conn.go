@@ -57,13 +57,6 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if o, err = o.Defaults(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
-	defer cancel()
-	if o.Redis {
-		return dialRESP(ctx, l, addr, o, opts)
-	}
-	var k *link
-	var from, to netip.Addr
 	call := func(f func() error) error {
 		var failed error
 		if err := l.Call(func() { failed = f() }); err != nil {
@@ -71,6 +64,16 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		}
 		return failed
 	}
+	if !o.Redis {
+		openEarly(ctx, l, addr, o.DialMax, opts, call)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
+	defer cancel()
+	if o.Redis {
+		return dialRESP(ctx, l, addr, o, opts)
+	}
+	var k *link
+	var from, to netip.Addr
 	s, hello, err := stream.Dial(ctx, addr, o, socket.Options{}, func(local, remote netip.Addr) (b []byte, err error) {
 		from, to = local, remote
 		c, err := pick(local)
@@ -113,6 +116,23 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		return nil, err
 	}
 	return c, nil
+}
+
+// openEarly opens the device to addr and registers the memory, which may take seconds, before a server begins to wait for the hello. Dial does what fails here
+// again, and returns the error.
+func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration, o Options, call func(func() error) error) {
+	ctx, cancel := context.WithTimeout(ctx, max)
+	defer cancel()
+	from, _, err := route(ctx, addr)
+	if err != nil {
+		return
+	}
+	if c, err := pick(from); err == nil {
+		_ = call(func() error {
+			_, err := hubFor(l, c, o)
+			return err
+		})
+	}
 }
 
 // hubFor returns the loop's hub for a device, and opens the device. Only the loop's goroutine may call it.

@@ -99,7 +99,7 @@ func (p Plan) server(n Network) (*atomic.Int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := transport.ServerOptions{Limits: small, StallMax: p.Stall, PoolBytes: p.Memory, ConnBytes: p.Memory}
+	o := transport.ServerOptions{Limits: small, HelloMax: WaitMax, StallMax: p.Stall, PoolBytes: p.Memory, ConnBytes: p.Memory}
 	if p.Files != 0 || p.Memory != 0 { // clients of which some wait until the others are served
 		o.HelloMax = far
 	}

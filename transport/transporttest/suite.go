@@ -4,6 +4,7 @@ package transporttest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -376,6 +377,7 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	if o.Limits == (kv.Limits{}) {
 		o.Limits = small
 	}
+	o.HelloMax = cmp.Or(o.HelloMax, WaitMax)
 	o.Log = slog.New(slog.NewTextHandler(r, nil))
 	if r.Server, err = n.Serve(n.listen(), g, o); err != nil {
 		_ = g.Stop()
