@@ -26,6 +26,7 @@ func (l *Loop) turns() error {
 		}
 		found += l.emptyMailbox() + l.runFunctions()
 		found += l.deliver()
+		l.wakePosted()
 		l.deadline, l.waitFor = math.MaxInt64, 0
 		// The youngest first, in the direction of requests: a generator is added after its connections, an endpoint
 		// after the partition; requests submitted while staging are staged in the same turn.
@@ -35,6 +36,7 @@ func (l *Loop) turns() error {
 			}
 		}
 		l.closeMembers()
+		l.wakePosted()
 		if len(l.order) == 0 && l.stop.Load() && l.finished.Empty() {
 			return nil
 		}
@@ -116,6 +118,13 @@ func (l *Loop) event(user uint64, res int32, flags uint32) {
 func (l *Loop) deliver() int {
 	n := 0
 	q := l.finished.Detach()
+	if q.Empty() {
+		return 0
+	}
+	if l.batch != nil { // owners may submit their next requests
+		l.batch.Begin()
+		defer l.batch.End()
+	}
 	for r := q.Pop(); r != nil; r = q.Pop() {
 		r.Owner.Complete(r)
 		n++
