@@ -118,13 +118,6 @@ func (l *Loop) event(user uint64, res int32, flags uint32) {
 func (l *Loop) deliver() int {
 	n := 0
 	q := l.finished.Detach()
-	if q.Empty() {
-		return 0
-	}
-	if l.batch != nil { // owners may submit their next requests
-		l.batch.Begin()
-		defer l.batch.End()
-	}
 	for r := q.Pop(); r != nil; r = q.Pop() {
 		r.Owner.Complete(r)
 		n++

@@ -4,7 +4,6 @@ import (
 	"math/bits"
 
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/store/disk"
 )
@@ -87,10 +86,6 @@ func (c *cache) find(id pageID) uint32 {
 		}
 	}
 }
-
-// prefetchEntry prefetches the entry of the table at which find begins, and prefetchFrame the frame that this entry has.
-func (c *cache) prefetchEntry(id pageID) { sys.Prefetch(&c.table[c.home(id)]) }
-func (c *cache) prefetchFrame(id pageID) { sys.Prefetch(&c.frames[c.table[c.home(id)]]) }
 
 // assign gives a page a frame, and evicts another page if needed. It returns 0 if every frame is busy. The frame is in
 // state frameReading, and in no queue.

@@ -7,9 +7,9 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Requests that arrive together are looked up together, in steps: the leaves, the records, the entries and frames of the page cache, the items. Each step prefetches
-// the memory that the next step reads, for all requests, so that their cache misses overlap (group prefetching: Chen, Ailamaki, Gibbons, Mowry
-// 2004). Then the requests are run in their order.
+// Requests that arrive together are looked up together, in steps: the leaves, the records, the items. Each step prefetches the memory that the next
+// step reads, for all requests, so that their cache misses overlap (group prefetching: Chen, Ailamaki, Gibbons, Mowry 2004). Then the requests
+// are run in their order.
 
 // groupMax is the most requests that are looked up together: about the cache misses that a core can have under way, and the depth of many pipelines.
 const groupMax = 16
@@ -22,7 +22,6 @@ type group struct {
 	key  [groupMax][]byte
 	leaf [groupMax]uint32
 	rec  [groupMax]uint32 // 0: not found yet
-	at   [groupMax]place  // of small items to read
 	hint uint32           // the record of the change that is being run; 0: not known
 }
 
@@ -89,34 +88,6 @@ func (p *Partition) findAll(n int) {
 		g.key[i] = nil
 		if g.rec[i] != 0 && r.Op == kv.OpGet {
 			setRecord(r, g.rec[i], p.index.Deletes())
-		}
-	}
-	if p.files != nil {
-		p.prefetchItems(n)
-	}
-}
-
-// prefetchItems prefetches the items that the group's n requests read, as far as they are in the page cache.
-func (p *Partition) prefetchItems(n int) {
-	g, c := &p.group, p.cache
-	small := 0
-	for i, r := range g.r[:n] {
-		if g.rec[i] == 0 || r.Op != kv.OpGet {
-			continue
-		}
-		if at := p.placeOf(g.rec[i]); !at.large() {
-			g.at[small] = at
-			small++
-			c.prefetchEntry(at.id())
-		}
-	}
-	for _, at := range g.at[:small] {
-		c.prefetchFrame(at.id())
-	}
-	for _, at := range g.at[:small] {
-		if f := c.find(at.id()); f != 0 && c.frames[f].state != frameReading {
-			b := c.page(f)[at.offset():]
-			sys.PrefetchBytes(b[:min(classes[at.class].bytes, aheadBytes)])
 		}
 	}
 }
