@@ -149,7 +149,7 @@ func FuzzClient(f *testing.F) {
 		}
 		var c *Client
 		p.turn(func() {
-			hello := wire.ServerHello{Version: wire.Version, Depth: 4, MaxKeyBytes: 64, MaxValueBytes: 64 << 10}
+			hello := wire.ServerHello{Version: wire.Version, Features: uint32(seed) & wire.FeatureNoChecksum, Depth: 4, MaxKeyBytes: 64, MaxValueBytes: 64 << 10}
 			var err error
 			if redis {
 				c, err = newRedisClient(l, p, redisHello(4), 4096)

@@ -2,6 +2,8 @@ package stream
 
 import (
 	"bytes"
+	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -113,6 +115,75 @@ func TestAMessageWaitsForMemory(t *testing.T) {
 	p.turn(func() {})
 	if got := p.next(600); len(got) != 1 {
 		t.Errorf("%d messages answer the put", len(got))
+	}
+}
+
+// Headers are without a checksum if the client can do without and the transport supports that, and with one otherwise. The other kind ends the connection.
+func TestHeadersWithoutAChecksumAreNegotiated(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		client, host, want uint32
+	}{
+		{"both", wire.FeatureNoChecksum, wire.FeatureNoChecksum, wire.FeatureNoChecksum},
+		{"the client alone, over TCP", wire.FeatureNoChecksum, 0, 0},
+		{"the server alone, with an older client", 0, wire.FeatureNoChecksum, 0},
+		{"and features of later versions", wire.FeatureNoChecksum | 1<<9, wire.FeatureNoChecksum, wire.FeatureNoChecksum},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := acceptPeer(t, []byte("v"), transport.ServerOptions{})
+			p.turn(func() {
+				p.h.Grant = func(*Server) ([]byte, error) { return nil, nil }
+				p.h.Features = c.host
+			})
+			p.receive((&wire.ClientHello{Version: wire.Version, Optional: c.client, Depth: 4, Loop: wire.AnyLoop}).Append(nil))
+			var hello wire.ServerHello
+			if b := p.gather(); hello.Decode(b) != nil || hello.Features != c.want {
+				t.Fatalf("%x grants %+v, want features %#x", b, hello, c.want)
+			} else {
+				p.send(len(b))
+			}
+			bare := c.want != 0
+			for _, as := range []bool{bare, !bare} {
+				b := make([]byte, wire.HeaderBytes)
+				(&wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 8, ValueBytes: 1}).EncodeAs(b, as)
+				p.message(append(b, 'k'))
+				var h wire.Header
+				got := p.next(600)
+				if len(got) != 1 || h.DecodeAs(got[0], bare) != nil {
+					t.Fatalf("%d messages answer, %+v", len(got), h)
+				}
+				if answered := h.Flags&wire.FlagRefuse == 0 && h.ID == 8; answered != (as == bare) || !answered && wire.Code(h.Arg) != wire.RefusedGarbage {
+					t.Errorf("a request with a header that is bare, %v, gets %+v", as, h)
+				}
+			}
+		})
+	}
+}
+
+// A client uses only features that it has requested.
+func TestAClientEndsWithAServerThatGrantsMore(t *testing.T) {
+	grant := wire.ServerHello{Version: wire.Version, Depth: 1, MaxKeyBytes: 100, MaxValueBytes: 100, Loops: 1, Features: wire.FeatureNoChecksum}
+	for _, c := range []struct {
+		optional uint32
+		err      error
+	}{{0, transport.ErrProtocol}, {wire.FeatureNoChecksum, nil}} {
+		near, far := net.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			_, err := far.Read(make([]byte, wire.MaxHelloBytes))
+			if err == nil {
+				_, err = far.Write(grant.Append(nil))
+			}
+			done <- err
+		}()
+		h, err := exchangeHellos(near, transport.DialOptions{Depth: 1, Loop: -1}, wire.ClientHello{Version: wire.Version, Optional: c.optional, Depth: 1, Loop: wire.AnyLoop})
+		if !errors.Is(err, c.err) || h.Features != grant.Features {
+			t.Errorf("a client that can use features %#x got %#x: %v", c.optional, h.Features, err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_, _ = near.Close(), far.Close()
 	}
 }
 
