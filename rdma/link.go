@@ -177,6 +177,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if err != nil {
 		return err
 	}
+	l.out.inlineMax = min(l.pair.qp.Inline, d.o.InlineBytes)
 	if n.shared != nil {
 		l.credits.posted = uint32(l.in.slots)
 		err = n.shared.join(l, n.batch)
