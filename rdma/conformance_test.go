@@ -118,3 +118,13 @@ func BenchmarkLoopRDMANull(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOneLoopRDMANull has both ends on one loop that spins. So each round trip has the same turns, and a profiler that counts instructions gives the same
+// numbers each time (docs/results/speed.md has the command).
+func BenchmarkOneLoopRDMANull(b *testing.B) {
+	for _, v := range []Verb{Send, Write, WritePoll} {
+		n := need(b, Options{Verb: v})
+		n.Wait, n.Local = loop.WaitSpin, true
+		b.Run(v.String(), func(b *testing.B) { transporttest.BenchmarkNull(b, n) })
+	}
+}

@@ -74,21 +74,21 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	}
 	var k *link
 	var from, to netip.Addr
-	s, hello, err := stream.Dial(ctx, addr, o, socket.Options{}, func(local, remote netip.Addr) (b []byte, err error) {
+	s, hello, err := stream.Dial(ctx, addr, o, socket.Options{}, func(request *wire.ClientHello, local, remote netip.Addr) error {
 		from, to = local, remote
 		c, err := pick(local)
 		if err == nil {
 			err = device.CheckReach(device.Local(), c, remote)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return b, call(func() error {
+		return call(func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
 				if opts.Connect == ByCM {
 					_, _ = rand.Read(k.pair.own.token[:])
 				}
-				b = k.pair.own.encode()
+				request.Params, request.Optional = k.pair.own.encode(), opts.Verb.features()
 			}
 			return err
 		})

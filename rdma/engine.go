@@ -242,13 +242,9 @@ func (d *rdmaEngine) Poll() int {
 	if d.nic == nil {
 		return 0
 	}
-	found, later, events := d.found, d.drained, d.events
-	d.found, d.drained, d.events = nil, nil, nil // reaping may add to later
-	n := len(found) + len(later) + len(events)
-	d.reap(found)
-	d.reap(later)
-	for _, e := range events {
-		d.handleEvent(e)
+	n := 0
+	if len(d.found)+len(d.drained)+len(d.events) > 0 {
+		n = d.handleFound()
 	}
 	for d.nic != nil && d.nic.failure == nil && len(d.drained) == 0 { // completions in later are older than those in the queue
 		var cs []verbs.Completion
@@ -277,6 +273,18 @@ func (d *rdmaEngine) Poll() int {
 	return n
 }
 
+// handleFound handles the completions and events that Arm and drain found, and returns their number.
+func (d *rdmaEngine) handleFound() int {
+	found, later, events := d.found, d.drained, d.events
+	d.found, d.drained, d.events = nil, nil, nil // reaping may add to later
+	d.reap(found)
+	d.reap(later)
+	for _, e := range events {
+		d.handleEvent(e)
+	}
+	return len(found) + len(later) + len(events)
+}
+
 // spinPolls is the number of polls within one call into C, when a spinning loop has found nothing. A completion is found
 // sooner there than in the next turn, and the loop's other members wait no longer than for a system call.
 const spinPolls = 64
@@ -299,13 +307,8 @@ func (d *rdmaEngine) reap(cs []verbs.Completion) {
 		}
 		var err error
 		switch {
-		case c.Status == verbs.StatusFlushed:
-			err = d.endReason(l, transport.ErrPeerGone)
-		case c.Status != 0 && c.WR&wrRecv == 0 && l.out.binds(uint32(c.WR)&(wrRecv-1)):
-			err = fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
-			l.refuseHello(err)
 		case c.Status != 0:
-			err = failureReason(c.Status, verbs.StatusText(c.Status), c.Vendor, d.portDown(l))
+			err = d.failedWork(l, c)
 		case l.resp != nil:
 			err = l.resp.completed(c)
 		case c.WR&wrRecv != 0:
@@ -320,6 +323,19 @@ func (d *rdmaEngine) reap(cs []verbs.Completion) {
 			l.onEnd(l, err)
 		}
 	}
+}
+
+// failedWork returns the reason for a link's end after a completion with an error.
+func (d *rdmaEngine) failedWork(l *link, c *verbs.Completion) error {
+	switch {
+	case c.Status == verbs.StatusFlushed:
+		return d.endReason(l, transport.ErrPeerGone)
+	case c.WR&wrRecv == 0 && l.out.binds(uint32(c.WR)&(wrRecv-1)):
+		err := fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
+		l.refuseHello(err)
+		return err
+	}
+	return failureReason(c.Status, verbs.StatusText(c.Status), c.Vendor, d.portDown(l))
 }
 
 // drainMax bounds the time that a loop waits until a queue pair consumes no more slots of the shared receive queue. drainPause is the sleep between two checks.
@@ -431,7 +447,7 @@ func (d *rdmaEngine) Flush() {
 	list := d.touched.Detach(d.l)
 	for _, l := range list {
 		l.listed = false
-		if l.state == linkUp {
+		if l.state == linkUp && l.in.arrived.Len() > 0 {
 			if err := l.deliver(); err != nil {
 				l.onEnd(l, err)
 			}
@@ -448,13 +464,15 @@ func (d *rdmaEngine) Flush() {
 			l.sendHello()
 		}
 	}
-	if d.nic != nil {
+	if d.nic != nil && !d.nic.batch.Empty() {
 		d.post()
 	}
 	for i, l := range list {
 		list[i] = nil
 		if l.state == linkUp {
-			l.countSent(0)
+			if l.out.copied > 0 {
+				l.countSent(0)
+			}
 			l.shutIfFinished()
 		}
 	}

@@ -78,7 +78,7 @@ func (l *link) bind() error {
 		return err
 	}
 	l.keys.own.rkey = l.keys.window.RKey
-	l.out.wrs.Push(sending{copied: true, bind: true})
+	l.out.push(sending{copied: true, bind: true})
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -176,6 +177,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if err != nil {
 		return err
 	}
+	l.out.inlineMax = min(l.pair.qp.Inline, d.o.InlineBytes)
 	if n.shared != nil {
 		l.credits.posted = uint32(l.in.slots)
 		err = n.shared.join(l, n.batch)
@@ -208,6 +210,15 @@ func (l *link) peerAccess() verbs.Access {
 		return verbs.RemoteRead
 	}
 	return verbs.Local
+}
+
+// features returns the features of a connection with this verb. Each packet of a reliable connection has a checksum (ICRC), and a completion means that all bytes of a
+// message are there, so headers need no checksum of their own. With write-poll no completion vouches for that: there the checksum finds a header of which only a part is visible.
+func (v Verb) features() uint32 {
+	if v == WritePoll {
+		return 0
+	}
+	return wire.FeatureNoChecksum
 }
 
 // connect connects the queue pair to the peer's.

@@ -13,7 +13,6 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
-	"golang.org/x/sys/unix"
 )
 
 // With the verb write-poll, messages with bytes are WRITEs without immediate data. They consume no receive and make no completion at the receiver, which
@@ -144,14 +143,12 @@ func (l *link) deliverFound() error {
 	return nil
 }
 
-// addWrite makes two work requests of the bytes in v: the message and its flag. They have one place in the send queue, and a completion of the flag
+// addFlag makes the work request of a message a plain WRITE, and adds that of its flag. They have one place in the send queue, and a completion of the flag
 // ends both.
-func (l *link) addWrite(v []unix.Iovec, bytes int) *verbs.Op {
-	n, place, slots := l.d.nic, l.out.place(), uint32(l.pair.peer.slots)
+func (l *link) addFlag(op *verbs.Op, bytes int) *verbs.Op {
+	n, place, slots := l.d.nic, uint32(op.WR)&(wrRecv-1), uint32(l.pair.peer.slots)
 	slot := l.out.written % slots
-	at := l.keys.peer.addr + uint64(slot)*uint64(l.pair.peer.slotBytes)
-	op := l.addMessage(v, bytes)
-	op.Kind, op.RKey, op.Remote = verbs.OpWritePlain, l.keys.peer.rkey, at
+	op.Kind, op.RKey, op.Remote = verbs.OpWritePlain, l.keys.peer.rkey, l.keys.peer.addr+uint64(slot)*uint64(l.pair.peer.slotBytes)
 	signaled := op.Flags & verbs.Signaled
 	op.Flags &^= verbs.Signaled
 	flag := l.flagRoom(place)
@@ -166,7 +163,7 @@ func (l *link) addWrite(v []unix.Iovec, bytes int) *verbs.Op {
 	op.WR, op.Imm = l.tag<<wrTagShift|uint64(place), 0
 	op.Kind, op.RKey, op.Remote = verbs.OpWritePlain, l.keys.peer.rkey, l.keys.peer.addr+uint64(slots)*uint64(l.pair.peer.slotBytes)+uint64(slot)*flagBytes
 	op.Flags, op.SGE[0], op.SGEs = signaled, verbs.Piece(flag, l.mem.region.LKey), 1
-	if flagBytes <= min(l.pair.qp.Inline, l.d.o.InlineBytes) {
+	if flagBytes <= l.out.inlineMax {
 		op.Flags |= verbs.Inline
 	}
 	return op

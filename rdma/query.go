@@ -56,7 +56,7 @@ func Granted(c transport.Conn) (inlineBytes, mtu int, ok bool) {
 	l := k.link
 	err := l.d.l.Call(func() {
 		if l.pair.qp != nil {
-			inlineBytes, mtu, ok = max(0, min(l.pair.qp.Inline, l.d.o.InlineBytes)), min(l.pair.own.mtu, l.pair.peer.mtu), true
+			inlineBytes, mtu, ok = max(0, l.out.inlineMax), min(l.pair.own.mtu, l.pair.peer.mtu), true
 		}
 	})
 	return inlineBytes, mtu, ok && err == nil

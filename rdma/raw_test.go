@@ -199,9 +199,9 @@ func (r *rawConn) fill() {
 func (r *rawConn) Unread() int { return len(r.left) }
 
 // Next implements stream.MessageSide.
-func (r *rawConn) Next(v []unix.Iovec, most int) (pieces, bytes int) {
+func (r *rawConn) Next(v []unix.Iovec, most int) (pieces, bytes int, more bool) {
 	if len(r.out) == 0 {
-		return 0, 0
+		return 0, 0, false
 	}
 	b := r.out[0]
 	n := min(len(b), most)
@@ -209,8 +209,11 @@ func (r *rawConn) Next(v []unix.Iovec, most int) (pieces, bytes int) {
 	if r.out[0] = b[n:]; n == len(b) {
 		r.out = r.out[1:]
 	}
-	return 1, n
+	return 1, n, len(r.out) > 0
 }
+
+// NextCopied implements stream.MessageSide. It leaves all messages to Next.
+func (r *rawConn) NextCopied(int) (b []byte, more bool) { return nil, len(r.out) > 0 }
 
 // Last implements stream.MessageSide. It is true, so that each message makes a completion.
 func (r *rawConn) Last() bool { return true }

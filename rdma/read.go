@@ -179,7 +179,7 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 			loop.Mark(s.r, kv.StageClientSubmit)
 		}
 		s.posted = true
-		l.out.wrs.Push(sending{read: i + 1})
+		l.out.push(sending{read: int32(i + 1)})
 		l.signal(last)
 		l.d.count.Reads++
 	}

@@ -102,9 +102,16 @@ func (l *link) received(c *verbs.Completion) error {
 	if l.d.o.Verb == Write {
 		slot = l.in.arrivals % uint32(l.in.slots) // the slot that the peer wrote to, which is independent of the consumed receive
 	}
-	l.in.arrived.Push(arrival{slot, c.Bytes})
 	l.in.arrivals++
-	return l.deliver()
+	if l.in.arrived.Len() == 0 { // as deliver, without the queue
+		if err = l.side.ReceivedMessage(l.slot(slot)[:c.Bytes]); err == nil && l.side.Unread() == 0 {
+			l.Touch()
+			return l.post(slot)
+		}
+		l.in.consuming = true
+	}
+	l.in.arrived.Push(arrival{slot, c.Bytes})
+	return err
 }
 
 // repost posts the slot of a message that ends the connection, if the slot belongs to the shared receive queue.

@@ -19,16 +19,27 @@ type sendQueue struct {
 	first      uint32 // number of the oldest work request
 	counted    int    // number of the oldest work requests that side.Sent has counted, or need not count
 	unsignaled int    // number of work requests since the last one with a completion
+	copied     int    // bytes of counted work requests that side.Sent must still be called for, once they are posted
 	maxBytes   int    // most bytes of a message
+	inlineMax  int    // most bytes of a message that is copied into its work request; below 0: none is
 	written    uint32 // with the verbs write and write-poll: messages with bytes sent so far, which gives the peer's next slot
 }
 
 // sending is a work request in the send queue.
 type sending struct {
 	bytes  uint32
-	copied bool // its bytes were copied when it was posted: the side may reuse its memory
-	read   int  // the reader's slot + 1 of a READ; 0: a message
-	bind   bool // it binds the memory window, and is no message
+	read   int32 // the reader's slot + 1 of a READ; 0: a message
+	copied bool  // its bytes were copied when it was posted: the side may reuse its memory
+	bind   bool  // it binds the memory window, and is no message
+}
+
+// push adds a work request. A copied one with only counted ones in front of it is counted at once.
+func (q *sendQueue) push(s sending) {
+	if s.copied && q.counted == q.wrs.Len() {
+		q.counted++
+		q.copied += int(s.bytes)
+	}
+	q.wrs.Push(s)
 }
 
 // room returns the number of work requests that may still be posted.
@@ -70,8 +81,9 @@ func (q *sendQueue) pop() (s sending, uncounted int) {
 	return s, int(s.bytes)
 }
 
-// count counts messages that were copied, up to the first that was not, and returns their bytes.
+// count counts messages that were copied, up to the first that was not. It returns their bytes, with those that push has counted.
 func (q *sendQueue) count() (bytes int) {
+	bytes, q.copied = q.copied, 0
 	for ; q.uncounted(); q.counted++ {
 		s := q.wrs.At(q.counted)
 		if !s.copied {
@@ -87,8 +99,10 @@ func (l *link) sendable() int { return min(l.credits.available(), l.out.room()) 
 
 // stage adds the messages to send to the batch.
 func (l *link) stage() {
-	if l.sendKey(); l.keys.state != keySent {
-		return
+	if l.keys.state != keySent {
+		if l.sendKey(); l.keys.state != keySent {
+			return
+		}
 	}
 	var last *verbs.Op
 	n := l.d.nic
@@ -101,14 +115,22 @@ func (l *link) stage() {
 			last = nil
 			l.d.post()
 		}
-		k, bytes := l.side.Next(l.d.iov[:], l.out.maxBytes)
-		if k == 0 {
-			break
-		}
-		if l.ring == nil {
+		b, more := l.side.NextCopied(min(l.out.inlineMax, l.out.maxBytes))
+		bytes := len(b)
+		if bytes > 0 {
+			last = l.addCopied(b)
+		} else if more {
+			var k int
+			k, bytes, more = l.side.Next(l.d.iov[:], l.out.maxBytes)
 			last = l.addMessage(l.d.iov[:k], bytes)
 		} else {
-			last = l.addWrite(l.d.iov[:k], bytes)
+			break
+		}
+		if l.ring != nil {
+			last = l.addFlag(last, bytes)
+		}
+		if !more {
+			break
 		}
 	}
 	if l.sendable() > 0 && (l.alive.probe || l.credits.replyDue || l.credits.unadvertised() >= l.in.slots/2) && !n.batch.Full() {
@@ -118,43 +140,66 @@ func (l *link) stage() {
 	l.signalLast(last)
 }
 
+// addCopied makes a work request of a message that the device copies when it is posted, from any memory. The side has counted it.
+func (l *link) addCopied(b []byte) *verbs.Op {
+	op, _ := l.newMessage(len(b))
+	op.Flags, op.SGE[0], op.SGEs = verbs.Inline, verbs.Piece(b, 0), 1
+	l.out.push(sending{copied: true})
+	l.signal(op)
+	return op
+}
+
 // addMessage makes a work request of the bytes in v.
 func (l *link) addMessage(v []unix.Iovec, bytes int) *verbs.Op {
-	n, place := l.d.nic, l.out.place()
-	op := n.batch.Next(l.pair.qp)
+	op, place := l.newMessage(bytes)
+	op.Flags, op.SGEs = 0, uint32(len(v))
+	copied := bytes <= l.out.inlineMax
+	if copied {
+		op.Flags = verbs.Inline
+		for i := range v {
+			op.SGE[i] = verbs.Piece(sys.IovecBytes(&v[i]), 0)
+		}
+	} else {
+		copied = l.setPieces(op, v, place)
+	}
+	l.out.push(sending{bytes: uint32(bytes), copied: copied || bytes == 0})
+	l.signal(op)
+	return op
+}
+
+// newMessage adds the work request of a message to the batch. The caller sets flags and pieces, and adds it to the send queue, at place.
+func (l *link) newMessage(bytes int) (op *verbs.Op, place uint32) {
+	op, place = l.d.nic.batch.Next(l.pair.qp), l.out.place()
 	l.d.owners = append(l.d.owners, l)
 	op.WR = l.tag<<wrTagShift | uint64(place)
 	op.Imm = l.credits.consume()
 	l.checkSoon()
-	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
+	op.Kind, op.Remote, op.RKey = verbs.OpSend, 0, 0
 	if l.d.o.Verb == Write && bytes > 0 { // a message without bytes consumes a receive, but no slot
 		op.Kind, op.RKey = verbs.OpWrite, l.keys.peer.rkey
 		op.Remote = l.keys.peer.addr + uint64(l.out.written%uint32(l.pair.peer.slots))*uint64(l.pair.peer.slotBytes)
 		l.out.written++
 	}
-	small := bytes <= min(l.pair.qp.Inline, l.d.o.InlineBytes)
-	copied := small
+	return op, place
+}
+
+// setPieces makes op send the bytes in v from where they are, or, if some are not in registered memory, from the place for copied messages; then copied is true.
+func (l *link) setPieces(op *verbs.Op, v []unix.Iovec, place uint32) (copied bool) {
 	for i := range v {
 		b := sys.IovecBytes(&v[i])
-		key, ok := n.lkey(b)
+		key, ok := l.d.nic.lkey(b)
 		if !ok {
-			copied = true
 			to := l.staging(place)[:0]
 			for j := range v {
 				to = append(to, sys.IovecBytes(&v[j])...) // never grows: staging is as large as the message may be
 			}
 			l.d.l.Stats.Copied += uint64(len(to))
 			op.SGE[0], op.SGEs = verbs.Piece(to, l.mem.region.LKey), 1
-			break
+			return true
 		}
 		op.SGE[i] = verbs.Piece(b, key)
 	}
-	if small {
-		op.Flags = verbs.Inline
-	}
-	l.out.wrs.Push(sending{bytes: uint32(bytes), copied: copied || bytes == 0})
-	l.signal(op)
-	return op
+	return false
 }
 
 // signal requests a completion for every SignalEvery-th work request.
@@ -188,7 +233,7 @@ func (l *link) sendCompleted(place uint32) {
 		bytes += uncounted
 		switch {
 		case s.read != 0:
-			l.reader.ended(s.read - 1)
+			l.reader.ended(int(s.read) - 1)
 		case s.bind:
 			l.keys.state = keyBound
 		}

@@ -23,7 +23,7 @@ func TestASendQueueCountsEachMessageOnce(t *testing.T) {
 			counted := 0
 			if rng.IntN(2) == 0 && q.room() > 0 {
 				places, copied = append(places, q.place()), append(copied, rng.IntN(2) == 0)
-				q.wrs.Push(sending{bytes: 1, copied: copied[len(copied)-1]})
+				q.push(sending{bytes: 1, copied: copied[len(copied)-1]})
 			} else if len(places) > 0 {
 				n := rng.IntN(len(places)) + 1
 				if got := q.index(places[n-1]) + 1; got != n {

@@ -24,7 +24,7 @@ const Version = 1
 //	 0 version u8 | 1 op u8 | 2 flags u8 | 3 status u8 | 4 key bytes u16 | 6 reserved u16, zero
 //	 8 id u64
 //	16 value bytes u32 | 20 argument u32
-//	24 reserved u32, zero | 28 CRC32C of bytes 0–27
+//	24 reserved u32, zero | 28 CRC32C of bytes 0–27; with FeatureNoChecksum zero
 //
 // The payload follows: for a request the key and, if it is a put, the value; for a reply the answer, if it has
 // one (Answers).
@@ -96,8 +96,11 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Encode writes the header to b[:HeaderBytes].
-func (h *Header) Encode(b []byte) {
+// Encode writes the header with its checksum to b[:HeaderBytes].
+func (h *Header) Encode(b []byte) { h.EncodeAs(b, false) }
+
+// EncodeAs is Encode; bare: for a connection with FeatureNoChecksum.
+func (h *Header) EncodeAs(b []byte, bare bool) {
 	_ = b[HeaderBytes-1]
 	b[0], b[1], b[2], b[3] = Version, byte(h.Op), h.Flags, byte(h.Status)
 	binary.LittleEndian.PutUint16(b[4:], h.KeyBytes)
@@ -105,25 +108,34 @@ func (h *Header) Encode(b []byte) {
 	binary.LittleEndian.PutUint64(b[8:], h.ID)
 	binary.LittleEndian.PutUint32(b[16:], h.ValueBytes)
 	binary.LittleEndian.PutUint32(b[20:], h.Arg)
-	binary.LittleEndian.PutUint32(b[24:], 0)
-	binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
+	binary.LittleEndian.PutUint64(b[24:], 0)
+	if !bare {
+		binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
+	}
 }
 
-// Decode decodes a header from b, which has at least HeaderBytes, and checks its form. The errors
+// Decode decodes a header from b, which has at least HeaderBytes, and checks its checksum and its form. The errors
 // are those above; after an error h is undefined.
-func (h *Header) Decode(b []byte) error {
+func (h *Header) Decode(b []byte) error { return h.DecodeAs(b, false) }
+
+// DecodeAs is Decode; bare: for a connection with FeatureNoChecksum.
+func (h *Header) DecodeAs(b []byte, bare bool) error {
 	_ = b[HeaderBytes-1]
 	if b[0] != Version {
 		return ErrVersion
 	}
-	if binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
+	if !bare && binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
 		return ErrChecksum
 	}
 	// Field by field: a literal is copied as a whole, by loads that wait for the stores of its fields.
 	h.Op, h.Flags, h.Status = kv.Op(b[1]), b[2], kv.Status(b[3])
 	h.KeyBytes, h.ID = binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint64(b[8:])
 	h.ValueBytes, h.Arg = binary.LittleEndian.Uint32(b[16:]), binary.LittleEndian.Uint32(b[20:])
-	if h.Flags&^flagsKnown != 0 || binary.LittleEndian.Uint16(b[6:]) != 0 || binary.LittleEndian.Uint32(b[24:]) != 0 || !h.Status.Valid() {
+	reserved := uint32(binary.LittleEndian.Uint16(b[6:])) | binary.LittleEndian.Uint32(b[24:])
+	if bare {
+		reserved |= binary.LittleEndian.Uint32(b[28:])
+	}
+	if h.Flags&^flagsKnown != 0 || reserved != 0 || !h.Status.Valid() {
 		return ErrFormat
 	}
 	if h.Flags&FlagRefuse != 0 {

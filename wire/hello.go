@@ -54,6 +54,10 @@ var (
 const (
 	// FeatureAccess means that both sides prove that they have the same secret. A client that requires it ends a connection to a server without it.
 	FeatureAccess = 1 << 0
+
+	// FeatureNoChecksum means that the headers of frames have no checksum (Header.EncodeAs), because the network has one of its own for each packet.
+	// A client whose network has one can do without, and a server on such a network agrees. Peers without this feature use the checksum.
+	FeatureNoChecksum = 1 << 1
 )
 
 // ClientHello opens a connection.

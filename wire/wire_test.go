@@ -23,11 +23,16 @@ func TestHeaderRoundTrip(t *testing.T) {
 		{Op: kv.OpGet, Flags: FlagReply | FlagTimes, ID: 9, ValueBytes: 100},
 		{Flags: FlagReply | FlagRefuse, Arg: uint32(RefusedDepth)},
 	} {
-		var b [HeaderBytes]byte
-		h.Encode(b[:])
-		var got Header
-		if err := got.Decode(b[:]); err != nil || got != h {
-			t.Errorf("%+v came back as %+v (%v)", h, got, err)
+		for _, bare := range []bool{false, true} {
+			var b [HeaderBytes]byte
+			h.EncodeAs(b[:], bare)
+			var got Header
+			if err := got.DecodeAs(b[:], bare); err != nil || got != h {
+				t.Errorf("%+v came back as %+v (%v)", h, got, err)
+			}
+			if err := got.DecodeAs(b[:], !bare); err == nil {
+				t.Errorf("%+v, bare %v, passes as the other kind", h, bare)
+			}
 		}
 	}
 }
@@ -65,6 +70,7 @@ func TestHeaderRefusesEveryFlippedBit(t *testing.T) {
 
 func TestHeaderRefusesBadForm(t *testing.T) {
 	for name, h := range map[string]Header{
+		"request 0":           {},
 		"unknown op":          {Op: 99},
 		"unknown flag":        {Op: kv.OpGet, Flags: 0x80},
 		"unknown status":      {Op: kv.OpGet, Flags: FlagReply, Status: 200},
@@ -79,6 +85,10 @@ func TestHeaderRefusesBadForm(t *testing.T) {
 		if err := new(Header).Decode(b[:]); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
+		h.EncodeAs(b[:], true)
+		if err := new(Header).DecodeAs(b[:], true); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s, bare: %v", name, err)
+		}
 	}
 }
 
@@ -91,6 +101,14 @@ func TestHeaderRefusesReservedBytesThatAreNotZero(t *testing.T) {
 		binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
 		if err := new(Header).Decode(b[:]); !errors.Is(err, ErrFormat) {
 			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+	for _, i := range []int{6, 7, 24, 25, 26, 27, 28, 29, 30, 31} {
+		var b [HeaderBytes]byte
+		h.EncodeAs(b[:], true)
+		b[i] = 1
+		if err := new(Header).DecodeAs(b[:], true); !errors.Is(err, ErrFormat) {
+			t.Errorf("byte %d of a bare header: %v", i, err)
 		}
 	}
 }
@@ -220,17 +238,20 @@ func TestHelloRefusesText(t *testing.T) {
 func FuzzHeader(f *testing.F) {
 	var b [HeaderBytes]byte
 	(&Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 4, ID: 5}).Encode(b[:])
+	f.Add(bytes.Clone(b[:]))
+	(&Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 4, ID: 5}).EncodeAs(b[:], true)
 	f.Add(b[:])
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) < HeaderBytes {
 			return
 		}
 		var h Header
-		if h.Decode(in) != nil {
+		bare := binary.LittleEndian.Uint32(in[28:]) == 0
+		if h.DecodeAs(in, bare) != nil {
 			return
 		}
 		var out [HeaderBytes]byte
-		h.Encode(out[:])
+		h.EncodeAs(out[:], bare)
 		if string(out[:]) != string(in[:HeaderBytes]) {
 			t.Fatalf("%x decodes to %+v, which encodes to %x", in[:HeaderBytes], h, out)
 		}

@@ -601,6 +601,9 @@ func (b *Batch) Close() error { return b.mem.Close() }
 // Len returns the number of send work requests in the batch.
 func (b *Batch) Len() int { return b.n }
 
+// Empty reports whether there is no work request of either kind in the batch.
+func (b *Batch) Empty() bool { return b.n+b.nr == 0 }
+
 // Full reports whether there is no room for Next.
 func (b *Batch) Full() bool { return b.n == BatchMax }
 

@@ -180,10 +180,21 @@ func (c *Client) ReceivedMessage(b []byte) error {
 func (c *Client) Unread() int { return 0 }
 
 // Next implements MessageSide.
-func (c *Client) Next(v []unix.Iovec, max int) (pieces, bytes int) {
+func (c *Client) Next(v []unix.Iovec, max int) (pieces, bytes int, more bool) {
 	pieces, bytes = c.out.describe(v, max)
 	c.handed()
-	return pieces, bytes
+	return pieces, bytes, c.out.undescribed()
+}
+
+// NextCopied implements MessageSide.
+func (c *Client) NextCopied(max int) (b []byte, more bool) {
+	b, i := c.out.popWhole(max)
+	if b != nil {
+		k := &c.calls[i]
+		k.handed, k.sent = true, true
+		loop.Mark(k.r, kv.StageClientSubmit)
+	}
+	return b, c.out.undescribed()
 }
 
 // Last implements MessageSide. It is always false: a client closes without a last message.

@@ -21,12 +21,12 @@ import (
 )
 
 // Dial connects to addr, host:port or unix:PATH, and exchanges the hellos. It blocks for at most o.DialMax. The caller owns the socket, a prepared non-blocking
-// descriptor or a TLS session. If params is not nil, Dial calls it as soon as the connection's IP addresses are known: it returns the transport's own
-// parameters for the hello.
-func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets socket.Options, params func(local, remote netip.Addr) ([]byte, error)) (s socket.Socket, hello wire.ServerHello, err error) {
+// descriptor or a TLS session. If own is not nil, Dial calls it as soon as the connection's IP addresses are known: it sets the transport's own
+// parameters and optional features in the hello.
+func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets socket.Options, own func(hello *wire.ClientHello, local, remote netip.Addr) error) (s socket.Socket, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
-	if _, local := socket.UnixPath(addr); local && (params != nil || sockets.TLS != nil) {
+	if _, local := socket.UnixPath(addr); local && (own != nil || sockets.TLS != nil) {
 		return s, hello, fmt.Errorf("connect to %s: neither RDMA nor TLS works over a unix socket (use host:port)", addr)
 	}
 	plain, err := sockets.Dial(ctx, addr)
@@ -56,9 +56,9 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 		return s, redisHello(o.Depth), timeoutError(err, o)
 	}
 	request := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
-	if params != nil {
+	if own != nil {
 		local, remote := nc.LocalAddr().(*net.TCPAddr), nc.RemoteAddr().(*net.TCPAddr)
-		if request.Params, err = params(local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
+		if err = own(&request, local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
 			return s, hello, fmt.Errorf("connect to %s: %w", addr, err)
 		}
 	}
@@ -165,6 +165,8 @@ func exchangeHellos(nc net.Conn, o transport.DialOptions, request wire.ClientHel
 		return hello, transport.ErrImpostor
 	case int(hello.Depth) > o.Depth:
 		return hello, fmt.Errorf("%w: depth %d was granted, %d requested", transport.ErrProtocol, hello.Depth, o.Depth)
+	case hello.Features&^(request.Required|request.Optional) != 0:
+		return hello, fmt.Errorf("%w: features %#x were granted, %#x requested", transport.ErrProtocol, hello.Features, request.Required|request.Optional)
 	}
 	return hello, nil
 }

@@ -41,6 +41,9 @@ func FuzzServer(f *testing.F) {
 	f.Add(append(bytes.Clone(grantedHello), frames(put, get, scan, wire.Header{Op: kv.OpDelete, KeyBytes: 3, ID: 4})...), uint64(1))
 	f.Add(append(bytes.Clone(grantedHello), frames(get, get, get, get, get, get)...), uint64(2))
 	f.Add(append(bytes.Clone(grantedHello), frames(put)[:100]...), uint64(3))
+	bare := bytes.Clone(frames(get))
+	get.EncodeAs(bare, true)
+	f.Add(append((&wire.ClientHello{Version: wire.Version, Optional: wire.FeatureNoChecksum, Depth: 4, Loop: wire.AnyLoop}).Append(nil), bare...), uint64(7))
 	f.Add([]byte("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$3\r\nabc\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING\r\nMGET a b c\r\nQUIT\r\n"), uint64(4))
 	f.Add([]byte("HELLO 3\r\nSCAN 0 COUNT 10\r\nMULTI\r\nINCR a\r\nEXEC\r\n"), uint64(5))
 	f.Add([]byte("KEYS *\r\nSET a 1\r\nRANDOMKEY\r\nKEYS [a-z]?\r\nCLIENT LIST\r\nCLIENT INFO\r\nINFO cpu\r\nKEYS a\r\nPING\r\n"), uint64(6))
@@ -58,6 +61,7 @@ func FuzzServer(f *testing.F) {
 				t.Error(err)
 				return
 			}
+			p.h.Features = wire.FeatureNoChecksum
 			p.srv = p.h.NewServer(p, "peer")
 		})
 		ended := false
@@ -134,6 +138,9 @@ func FuzzClient(f *testing.F) {
 	f.Add(reply(3, kv.StatusOK, 101), uint64(1), false)
 	f.Add([]byte("$3\r\nabc\r\n+OK\r\n:1\r\n$-1\r\n"), uint64(2), true)
 	f.Add([]byte("-ERR no\r\n_\r\n"), uint64(3), true)
+	bare := make([]byte, wire.HeaderBytes)
+	(&wire.Header{Op: kv.OpGet, Flags: wire.FlagReply, ID: 1<<32 | 3, ValueBytes: 50}).EncodeAs(bare, true)
+	f.Add(append(bare, make([]byte, 50)...), uint64(wire.FeatureNoChecksum), false)
 	l, _ := answering(f)
 	f.Fuzz(func(t *testing.T, said []byte, seed uint64, redis bool) {
 		p := &peer{t: t, l: l}
@@ -149,7 +156,7 @@ func FuzzClient(f *testing.F) {
 		}
 		var c *Client
 		p.turn(func() {
-			hello := wire.ServerHello{Version: wire.Version, Depth: 4, MaxKeyBytes: 64, MaxValueBytes: 64 << 10}
+			hello := wire.ServerHello{Version: wire.Version, Features: uint32(seed) & wire.FeatureNoChecksum, Depth: 4, MaxKeyBytes: 64, MaxValueBytes: 64 << 10}
 			var err error
 			if redis {
 				c, err = newRedisClient(l, p, redisHello(4), 4096)

@@ -25,6 +25,9 @@ type Host struct {
 	Shards  []uint16       // the shard map for the hello
 	Sockets socket.Options // of its connections
 
+	// Features are the optional features that the transport supports, of those that a client may request (wire.FeatureNoChecksum).
+	Features uint32
+
 	// ExtraConnBytes is the memory that the transport itself needs for each connection, in bytes. It counts against ConnBytes.
 	ExtraConnBytes int
 

@@ -11,7 +11,10 @@ import (
 )
 
 // nativeClient is the native protocol at the client's end: requests and replies are frames, and replies come in any order.
-type nativeClient struct{ c *Client }
+type nativeClient struct {
+	c    *Client
+	bare bool // headers have no checksum
+}
 
 // NewClient makes the client's end of a connection of the native protocol. hello is the server's hello.
 func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
@@ -23,7 +26,7 @@ func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*
 		return nil, err
 	}
 	c := newClient(l, d, hello, mem, recvBytes, per)
-	c.p = &nativeClient{c: c}
+	c.p = &nativeClient{c: c, bare: hello.Features&wire.FeatureNoChecksum != 0}
 	return c, nil
 }
 
@@ -34,7 +37,7 @@ func (p *nativeClient) supports(op kv.Op) bool { return !op.Updates() && op != k
 func (p *nativeClient) begin(k *call) {
 	c, r := p.c, k.r
 	hd, value := wire.RequestHeader(r, uint64(k.uses)<<32|uint64(k.index))
-	hd.Encode(k.head)
+	hd.EncodeAs(k.head, p.bare)
 	m := message{slot: k.index}
 	if len(r.Key)+len(value) <= smallBytes {
 		n := wire.HeaderBytes + copy(k.head[wire.HeaderBytes:], r.Key)
@@ -56,7 +59,7 @@ func (p *nativeClient) parse() error {
 			break
 		}
 		var hd wire.Header
-		if err := hd.Decode(b); err != nil {
+		if err := hd.DecodeAs(b, p.bare); err != nil {
 			return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
 		}
 		if hd.Flags&wire.FlagRefuse != 0 {

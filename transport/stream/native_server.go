@@ -20,6 +20,7 @@ type nativeServer struct {
 	unhanded int  // requests whose answer was not given to the driver yet: at most the granted depth
 	hint     int  // bytes of the last value read: the guess for the next answer
 	stamped  bool // Driver.Stamp was called
+	bare     bool // headers have no checksum
 
 	transcript access.Transcript        // the client's hello and our challenge
 	helloBuf   [wire.MaxHelloBytes]byte // the server's hello, while it is sent
@@ -150,7 +151,9 @@ func (p *nativeServer) grant() {
 	}
 	c.state = stateOpen
 	h.count.Opened++
-	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
+	features := h.Features & c.hello.Optional
+	p.bare = features&wire.FeatureNoChecksum != 0
+	hello := wire.ServerHello{Version: wire.Version, Features: features, Depth: uint16(c.depth),
 		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
 		StallMillis: uint32(h.O.StallMax.Milliseconds()),
 		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards, Params: params}
@@ -162,7 +165,7 @@ func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
 	if p.c.who == nil {
 		return hello.Append(p.helloBuf[:0])
 	}
-	hello.Features = wire.FeatureAccess
+	hello.Features |= wire.FeatureAccess
 	return hello.AppendSealed(p.helloBuf[:0], func(covered []byte) wire.Proof { return p.c.who.ServerProof(p.transcript, covered) })
 }
 
@@ -179,7 +182,7 @@ func (p *nativeServer) parse(whole bool) {
 			break
 		}
 		var hd wire.Header
-		if err := hd.Decode(b); err != nil {
+		if err := hd.DecodeAs(b, p.bare); err != nil {
 			p.refuse(wire.RefusedGarbage, err)
 			return
 		}
@@ -310,7 +313,7 @@ func (p *nativeServer) complete(s *slot) {
 		hd.Flags |= wire.FlagTimes
 		m.piece = [3][]byte{s.reply[:wire.HeaderBytes], s.small[timesAt:ownBytes], s.reply[wire.HeaderBytes : wire.HeaderBytes+answer]}
 	}
-	hd.Encode(s.reply)
+	hd.EncodeAs(s.reply, p.bare)
 	c.send(m)
 }
 
@@ -363,7 +366,7 @@ func (p *nativeServer) refuse(code wire.Code, why error) {
 		b = hello.Append(p.refusalBuf[:0])
 	} else {
 		hd := wire.Header{Flags: wire.FlagReply | wire.FlagRefuse, Arg: uint32(code)}
-		hd.Encode(b)
+		hd.EncodeAs(b, p.bare)
 	}
 	c.state = stateRefusing
 	c.inSince = c.h.L.AwakeNow()

@@ -65,10 +65,16 @@ func (o *outbox) gather(v []unix.Iovec, room int) int {
 
 // describe is gather for messages sent one by one: it continues after the bytes that it described before, with bytes of one message.
 func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
-	if o.next == o.Len() {
+	if !o.undescribed() {
 		return 0, 0
 	}
 	m := o.At(o.next)
+	o.reached = o.next + 1
+	if o.nextOff == 0 && len(m.piece[0]) <= max && len(m.piece[1])+len(m.piece[2]) == 0 { // most messages: one piece, which fits
+		sys.SetIovec(&v[0], m.piece[0])
+		o.next++
+		return 1, len(m.piece[0])
+	}
 	skip := o.nextOff
 	for _, p := range &m.piece {
 		if skip >= len(p) {
@@ -84,12 +90,28 @@ func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
 		skip = 0
 		k++
 	}
-	o.reached = o.next + 1
 	if o.nextOff += n; o.nextOff == m.bytes() {
 		o.next, o.nextOff = o.next+1, 0
 	}
 	return k, n
 }
+
+// popWhole removes the oldest message, if it is one piece of at most max bytes, and none of it was described. slot is the message's.
+func (o *outbox) popWhole(max int) (b []byte, slot int) {
+	if o.Len() == 0 || o.reached > 0 {
+		return nil, 0
+	}
+	m := o.Front()
+	if b = m.piece[0]; len(b) > max || len(m.piece[1])+len(m.piece[2]) > 0 {
+		return nil, 0
+	}
+	slot = m.slot
+	o.Drop()
+	return b, slot
+}
+
+// undescribed reports whether describe has bytes left.
+func (o *outbox) undescribed() bool { return o.next < o.Len() }
 
 // headSlot returns the slot of the oldest message; below 0: there is none.
 func (o *outbox) headSlot() int {

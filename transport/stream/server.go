@@ -112,6 +112,9 @@ type slot struct {
 	arrived int64     // when its last bytes were received
 }
 
+// ownsReply reports whether the answer is in the slot's own memory.
+func (s *slot) ownsReply() bool { return s.reply != nil && &s.reply[0] == &s.small[replyAt] }
+
 const (
 	replyAt  = smallBytes                              // in small
 	timesAt  = replyAt + wire.HeaderBytes + smallBytes // likewise
@@ -266,14 +269,34 @@ func (c *Server) Unread() int {
 }
 
 // Next implements MessageSide.
-func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int) {
+func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int, more bool) {
 	pieces, bytes = c.out.describe(v, max)
 	c.handed(pieces)
-	return pieces, bytes
+	return pieces, bytes, c.out.undescribed()
+}
+
+// NextCopied implements MessageSide.
+func (c *Server) NextCopied(max int) (b []byte, more bool) {
+	if i := c.out.headSlot(); i >= 0 && !c.slots[i].ownsReply() { // it would be free before it is copied
+		return nil, c.out.undescribed()
+	}
+	b, slot := c.out.popWhole(max)
+	if b == nil {
+		return nil, c.out.undescribed()
+	}
+	c.outSince = c.h.L.AwakeNow()
+	c.h.count.BytesOut += uint64(len(b))
+	if slot >= 0 {
+		s := &c.slots[slot]
+		c.p.handed(s)
+		c.release(s)
+	}
+	c.account.AnswersSent()
+	return b, c.out.undescribed()
 }
 
 // Last implements MessageSide.
-func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.Len() }
+func (c *Server) Last() bool { return c.state == stateRefusing && !c.out.undescribed() }
 
 // allocSlots allocates the connection's memory for its depth. keep are received bytes that stay in the receive buffer.
 func (c *Server) allocSlots(keep []byte) error {
@@ -416,7 +439,7 @@ func (c *Server) releaseBlock(s *slot) {
 }
 
 func (c *Server) releaseReply(s *slot) {
-	if s.reply != nil && &s.reply[0] != &s.small[replyAt] {
+	if s.reply != nil && !s.ownsReply() {
 		c.account.Free(s.reply)
 	}
 	s.reply = nil

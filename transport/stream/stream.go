@@ -61,11 +61,15 @@ type MessageSide interface {
 	Unread() int
 
 	// Next describes the bytes to send after those that it described before: at most max bytes, in at most
-	// len(v) pieces, and of one frame only. It returns the number of pieces and of bytes.
+	// len(v) pieces, and of one frame only. It returns the number of pieces and of bytes, and whether further bytes follow.
 	// They stay in place until Sent has counted them, or Drop.
-	Next(v []unix.Iovec, max int) (pieces, bytes int)
+	Next(v []unix.Iovec, max int) (pieces, bytes int, more bool)
 
-	// Last reports whether nothing will follow the bytes that Next described last.
+	// NextCopied returns the bytes of the next message and counts them as sent, if they are one piece of at most max bytes, and all bytes before them are sent; else nil:
+	// Next describes them. The driver copies them before the stage step ends, or the connection does. more is as of Next.
+	NextCopied(max int) (b []byte, more bool)
+
+	// Last reports whether nothing will follow the bytes that Next described or NextCopied returned last.
 	Last() bool
 }
 
