@@ -473,6 +473,11 @@ func (c *Server) handed(pieces int) {
 	}
 }
 
+// SentCanWait reports whether nothing waits for the completion of a send of all queued bytes: no connection of the loop waits for memory or a slot, and this one does not end.
+func (c *Server) SentCanWait() bool {
+	return c.state == stateOpen && !c.ended && !c.h.closing && !c.account.Waits() && c.h.Pool.Waiting() == 0
+}
+
 // Sent implements Side.
 func (c *Server) Sent(n int) {
 	c.outSince = c.h.L.AwakeNow()
