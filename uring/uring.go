@@ -96,7 +96,7 @@ func (d *ringEngine) setUp() (err error) {
 	if err := d.o.Check(r); err != nil {
 		return err
 	}
-	d.skips = d.server && d.o.waits() && !d.o.Bundle && r.SkipsSuccess()
+	d.skips = d.o.waits() && !d.o.Bundle && r.SkipsSuccess()
 	if d.o.NAPI > 0 {
 		if err := r.NAPI(d.o.NAPI); err != nil {
 			return fmt.Errorf("uring: %w", err)

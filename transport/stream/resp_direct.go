@@ -3,6 +3,7 @@ package stream
 import (
 	"strings"
 
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/resp"
 )
 
@@ -33,17 +34,18 @@ func (rs *respServer) executeDirect() int {
 	if c.busy > 0 || rs.queue.Len() > 0 || rs.exclusive || rs.cmdBlock != nil || rs.argsBlock != nil {
 		return 0
 	}
-	d := &c.h.redis.direct
-	spec, n := resp.GetCommand, rs.readGets(d)
-	if n == 0 {
-		spec, n = resp.SetCommand, rs.readPuts(d)
+	b, d, spec, n := c.in.unread(), &c.h.redis.direct, resp.GetCommand, 0
+	if len(b) > 1 && b[1] == '3' { // arguments
+		spec = resp.SetCommand
 	}
-	if n == 0 || rs.session.Denies(spec) != "" {
+	if rs.session.Denies(spec) != "" {
 		return 0
 	}
 	if spec == resp.GetCommand {
+		n = d.readGets(b, c.h.O.Limits)
 		n = rs.answerGets(d.keys[:n], d.values[:n])
 	} else {
+		n = d.readPuts(b, c.h.O.Limits)
 		n = rs.answerPuts(d.keys[:n], d.values[:n])
 	}
 	if n == 0 {
@@ -58,9 +60,8 @@ func (rs *respServer) executeDirect() int {
 	return n
 }
 
-// readGets sets d to the GETs at the head of the receive buffer, and returns their number.
-func (rs *respServer) readGets(d *direct) (n int) {
-	l, b := rs.c.h.O.Limits, rs.c.in.unread()
+// readGets sets d to the GETs at the head of b, and returns their number.
+func (d *direct) readGets(b []byte, l kv.Limits) (n int) {
 	for at := 0; n < directMax; n++ {
 		key, used := resp.ReadGet(b[at:])
 		if used == 0 || len(key) > l.MaxKeyBytes {
@@ -73,8 +74,7 @@ func (rs *respServer) readGets(d *direct) (n int) {
 }
 
 // readPuts is readGets for SETs.
-func (rs *respServer) readPuts(d *direct) (n int) {
-	l, b := rs.c.h.O.Limits, rs.c.in.unread()
+func (d *direct) readPuts(b []byte, l kv.Limits) (n int) {
 	for at := 0; n < directMax; n++ {
 		key, value, used := resp.ReadPut(b[at:])
 		if used == 0 || len(key) > l.MaxKeyBytes || len(value) > l.MaxValueBytes {
@@ -88,6 +88,9 @@ func (rs *respServer) readPuts(d *direct) (n int) {
 
 // answerGets answers GETs of keys, the first ones, and returns their number. values is scratch.
 func (rs *respServer) answerGets(keys, values [][]byte) int {
+	if len(keys) == 0 {
+		return 0
+	}
 	c := rs.c
 	n, size := c.h.Handler.Read(keys, values), 0
 	for i, v := range values[:n] {
@@ -121,7 +124,7 @@ func (rs *respServer) answerGets(keys, values [][]byte) int {
 // answerPuts is answerGets for SETs.
 func (rs *respServer) answerPuts(keys, values [][]byte) int {
 	c := rs.c
-	if len(c.free) == 0 && c.out.open(len(keys)*len(okAnswer)) == nil {
+	if len(keys) == 0 || len(c.free) == 0 && c.out.open(len(keys)*len(okAnswer)) == nil {
 		return 0
 	}
 	n := c.h.Handler.Write(keys, values)
