@@ -6,9 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
+export GOGC=${GOGC:-400} # as in check.sh
 tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
 native=("${tags[@]}" -ldflags='-checklinkname=0 -s -w') # linking a hundred programs takes a third less time without debugging tables
-short=-short fuzz_seconds=3 guest_time=60m timeout=25m long=
+short=-short fuzz_seconds=2 guest_time=60m timeout=25m long=
 if [[ ${1:-} == --long ]]; then
     short= fuzz_seconds=60 guest_time=5h timeout=2h long=1
     export KVWIRE_LONG=1
@@ -86,7 +87,7 @@ packages() {
         echo "go-ycsb could not be built: what it drives is not tested"
     fi
     # More at the same time than there are CPUs: many tests wait for other processes, or for the disk. The packages that take longest begin first.
-    local at_once=(-count=1 -p 2 -parallel 6 -timeout "$timeout")
+    local at_once=(-count=1 -vet=off -p 2 -parallel 6 -timeout "$timeout")
     local raced=(./uring ./tcp ./loop ./bench/... ./transport/... ./inproc ./wire ./internal/ring ./internal/arena ./internal/fifo)
     local plain=()
     mapfile -t plain < <(go list "${native[@]}" ./cmd/kvwire ./store ./verify ./setup ./store/disk ./resp ./udp && go list "${native[@]}" ./... | grep -vxFf <(go list "${native[@]}" "${raced[@]}"))

@@ -83,6 +83,8 @@ func TestScript(t *testing.T) {
 				return uring.Err() == nil, nil
 			case "rdma":
 				return noRDMA == nil, nil
+			case "guest":
+				return fleet.InGuest(), nil
 			case "rdma-built":
 				return rdma.Built, nil
 			case "redis-cli":

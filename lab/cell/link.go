@@ -12,20 +12,47 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"golang.org/x/sys/unix"
 )
 
-// link is a network of two namespaces, one for the server and one for a load host, joined by a veth pair. Both directions have a token bucket
-// (TBF), which passes bits at a fixed rate; netem in front of it can lose packets. The namespaces are this process's own, so links of several variants do not meet.
-type link struct{ names []string }
+// link is a veth pair with the server at one end and a load host at the other. Both directions have a token bucket (TBF), which passes bits at a fixed rate; netem
+// in front of it can lose packets. Each end has a network namespace. In a guest of vm.sh, whose network nobody else uses, both are in the first namespace instead,
+// because soft-RoCE works in no other. Names and addresses are this process's own, so links of several variants do not meet.
+type link struct{ ends [2]linkEnd } // the server's and the load host's; an end that was not made has no device
 
-// linkServer is the server's address on each link.
-const linkServer, linkClient = "10.231.0.1", "10.231.0.2"
+// linkEnd is one end of a link.
+type linkEnd struct {
+	space string // the network namespace; "": the first one
+	dev   string
+	addr  string
+}
 
-// linkNames are the namespaces of a process: the server's and the load host's.
-func linkNames(pid int) [2]string {
-	return [2]string{fmt.Sprintf("kvwlink%ds", pid), fmt.Sprintf("kvwlink%dc", pid)}
+// at returns the command of the package iproute2 that acts in the end's namespace.
+func (e linkEnd) at(tool string, args ...string) []string {
+	if e.space == "" {
+		return append([]string{tool}, args...)
+	}
+	return append([]string{tool, "-n", e.space}, args...)
+}
+
+// launcher starts a process at the end.
+func (e linkEnd) launcher() string {
+	if e.space == "" {
+		return "env" // runs the rest of the command
+	}
+	return "ip netns exec " + e.space
+}
+
+// linkEnds are the ends of a process's link: the server's and the load host's.
+func linkEnds(pid int, guest bool) [2]linkEnd {
+	server, client := fmt.Sprintf("kvwlink%ds", pid), fmt.Sprintf("kvwlink%dc", pid)
+	if !guest {
+		return [2]linkEnd{{server, "kvwire", "10.231.0.1"}, {client, "kvwire", "10.231.0.2"}}
+	}
+	n := pid % (1 << 14) * 4 // each link has 4 of the addresses of linkNet
+	return [2]linkEnd{{"", server, fmt.Sprintf("10.231.%d.%d", n>>8, n&255+1)}, {"", client, fmt.Sprintf("10.231.%d.%d", n>>8, n&255+2)}}
 }
 
 // hasLink reports whether the run makes a link of its own.
@@ -45,8 +72,8 @@ func (f *Settings) planLink() error {
 	case f.Launch.Used() || f.Target != "" || f.ServerAt != "":
 		return exit.Usagef("--link-rate starts the server and the client on a link of its own: leave --target, --server-at, --server-launch and --client-launch out")
 	}
-	n := linkNames(os.Getpid())
-	f.Launch.Server, f.Launch.Clients, f.Launch.Addr = "ip netns exec "+n[0], []string{"ip netns exec " + n[1]}, linkServer
+	ends := linkEnds(os.Getpid(), fleet.InGuest())
+	f.Launch.Server, f.Launch.Clients, f.Launch.Addr = ends[0].launcher(), []string{ends[1].launcher()}, ends[0].addr
 	f.linked = true
 	return nil
 }
@@ -56,7 +83,12 @@ func (f *Settings) LinkWorks() error {
 	if !f.hasLink() {
 		return nil
 	}
-	if os.Geteuid() != 0 {
+	switch {
+	case f.Server.Transport == "rdma" && f.RDMA.Modelled():
+		return errors.New("a link of the run's own cannot carry RDMA over the model of a device: --rdma-model loss=0.01 has the model's own loss")
+	case f.Server.Transport == "rdma" && !fleet.InGuest():
+		return errors.New("--link-rate makes network namespaces, in which RDMA does not work: in a guest (kvwire run --vm) it does without them")
+	case os.Geteuid() != 0:
 		return errors.New("--link-rate makes network namespaces, which needs root")
 	}
 	for _, tool := range []string{"ip", "tc"} {
@@ -67,12 +99,11 @@ func (f *Settings) LinkWorks() error {
 	return nil
 }
 
-// makeLink makes the namespaces and what joins them. The caller closes the link.
-func makeLink(bitsPerS, loss float64, frames bool) (*link, error) {
+// makeLink makes the ends and what joins them; rdma: each has a soft-RoCE device, in a guest. The caller closes the link.
+func makeLink(bitsPerS, loss float64, frames, rdma bool) (*link, error) {
 	removeDeadLinks()
-	n := linkNames(os.Getpid())
 	l := &link{}
-	if err := l.build(n[0], n[1], bitsPerS, loss, frames); err != nil {
+	if err := l.build(linkEnds(os.Getpid(), fleet.InGuest()), bitsPerS, loss, frames, rdma); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
@@ -91,37 +122,87 @@ const linkPackets = 100_000
 // linkRateLeast is what a token bucket can do in bits per second: it counts the time of its burst in 32 bits.
 const linkRateLeast = 8000
 
-func (l *link) build(server, client string, bitsPerS, loss float64, frames bool) error {
-	for _, name := range []string{server, client} {
-		if err := run("ip", "netns", "add", name); err != nil {
+func (l *link) build(ends [2]linkEnd, bitsPerS, loss float64, frames, rdma bool) error {
+	for i, e := range ends {
+		if e.space == "" {
+			continue
+		}
+		if err := run("ip", "netns", "add", e.space); err != nil {
 			return err
 		}
-		l.names = append(l.names, name)
-		if err := run("ip", "-n", name, "link", "set", "lo", "up"); err != nil {
+		l.ends[i] = e
+		if err := run(e.at("ip", "link", "set", "lo", "up")...); err != nil {
 			return err
 		}
 	}
-	if err := run("ip", "-n", server, "link", "add", "kvwire", "type", "veth", "peer", "name", "kvwire", "netns", client); err != nil {
+	pair := ends[0].at("ip", "link", "add", ends[0].dev, "type", "veth", "peer", "name", ends[1].dev)
+	if ends[1].space != "" {
+		pair = append(pair, "netns", ends[1].space)
+	}
+	if err := run(pair...); err != nil {
 		return err
 	}
+	l.ends = ends
 	perMs := bitsPerS / 8 / 1000
 	burst := max(linkBurstLeast, int(perMs*linkBurstMs))
-	for name, addr := range map[string]string{server: linkServer, client: linkClient} {
+	for _, e := range ends {
+		bits := "24"
+		if e.space == "" {
+			bits = "32" // routes reaches the other end
+		}
 		at := []string{"root"}
 		commands := [][]string{
-			{"ip", "-n", name, "addr", "add", addr + "/24", "dev", "kvwire"},
-			{"ip", "-n", name, "link", "set", "kvwire", "up"},
+			e.at("ip", "addr", "add", e.addr+"/"+bits, "dev", e.dev),
+			e.at("ip", "link", "set", e.dev, "up"),
 		}
 		if frames {
-			commands = append(commands, []string{"ip", "-n", name, "link", "set", "kvwire", "gso_max_segs", "1"})
+			commands = append(commands, e.at("ip", "link", "set", e.dev, "gso_max_segs", "1"))
 		}
 		if loss > 0 {
 			at = []string{"parent", "1:1"}
-			commands = append(commands, []string{"tc", "-n", name, "qdisc", "add", "dev", "kvwire", "root", "handle", "1:", "netem", "limit", strconv.Itoa(linkPackets),
-				"loss", "random", strconv.FormatFloat(100*loss, 'f', -1, 64) + "%"})
+			commands = append(commands, e.at("tc", "qdisc", "add", "dev", e.dev, "root", "handle", "1:", "netem", "limit", strconv.Itoa(linkPackets),
+				"loss", "random", strconv.FormatFloat(100*loss, 'f', -1, 64)+"%"))
 		}
-		commands = append(commands, slices.Concat([]string{"tc", "-n", name, "qdisc", "add", "dev", "kvwire"}, at, []string{"handle", "2:", "tbf", "rate", strconv.FormatFloat(bitsPerS, 'f', 0, 64) + "bit",
-			"burst", strconv.Itoa(burst), "limit", strconv.Itoa(burst + int(perMs*linkQueueMs))}))
+		commands = append(commands, e.at("tc", slices.Concat([]string{"qdisc", "add", "dev", e.dev}, at, []string{"handle", "2:", "tbf", "rate", strconv.FormatFloat(bitsPerS, 'f', 0, 64) + "bit",
+			"burst", strconv.Itoa(burst), "limit", strconv.Itoa(burst + int(perMs*linkQueueMs))})...))
+		for _, args := range commands {
+			if err := run(args...); err != nil {
+				return err
+			}
+		}
+	}
+	if ends[0].space != "" {
+		return nil
+	}
+	return route(ends, rdma)
+}
+
+// The addresses of links in one namespace, the table of their routes, and the priorities of its rule and of the rule for the machine's own addresses.
+const linkNet, linkTable, linkPref, localPref = "10.231.0.0/16", "231", "10", "1000"
+
+// route makes packets between the two ends, whose addresses are both this namespace's own, cross the link: packets that are sent here are routed by the table of
+// links before that of own addresses (ip-rule(8): iif lo), and those that arrive by the latter, as before. The entries of neighbours are permanent, since the link
+// may lose questions for them.
+func route(ends [2]linkEnd, rdma bool) error {
+	_ = run("ip", "rule", "add", "pref", localPref, "lookup", "local") // fails where it is there
+	_ = run("ip", "rule", "add", "pref", linkPref, "to", linkNet, "iif", "lo", "lookup", linkTable)
+	_ = run("ip", "rule", "del", "pref", "0")
+	for i, e := range ends {
+		peer := ends[1-i]
+		mac, err := os.ReadFile("/sys/class/net/" + peer.dev + "/address")
+		if err != nil {
+			return fmt.Errorf("link: %w", err)
+		}
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+e.dev+"/accept_local", []byte("1"), 0); err != nil {
+			return fmt.Errorf("link: accept packets from an own address: %w", err)
+		}
+		commands := [][]string{
+			{"ip", "route", "add", peer.addr + "/32", "dev", e.dev, "src", e.addr, "table", linkTable},
+			{"ip", "neigh", "replace", peer.addr, "lladdr", strings.TrimSpace(string(mac)), "dev", e.dev, "nud", "permanent"},
+		}
+		if rdma {
+			commands = append(commands, []string{"rdma", "link", "add", e.dev, "type", "rxe", "netdev", e.dev})
+		}
 		for _, args := range commands {
 			if err := run(args...); err != nil {
 				return err
@@ -131,13 +212,18 @@ func (l *link) build(server, client string, bitsPerS, loss float64, frames bool)
 	return nil
 }
 
-// close removes the namespaces, and with them the veth pair. Their processes have ended.
+// close removes the namespaces, or the veth pair: one goes with the other, as do routes and devices of soft-RoCE. Their processes have ended.
 func (l *link) close() error {
 	var errs []error
-	for _, name := range l.names {
-		errs = append(errs, run("ip", "netns", "del", name))
+	for _, e := range l.ends {
+		if e.space != "" {
+			errs = append(errs, run("ip", "netns", "del", e.space))
+		}
 	}
-	l.names = nil
+	if e := l.ends[0]; e.dev != "" && e.space == "" {
+		errs = append(errs, run("ip", "link", "del", e.dev))
+	}
+	l.ends = [2]linkEnd{}
 	return errors.Join(errs...)
 }
 
@@ -177,5 +263,5 @@ func (f *Settings) openLink() (*link, error) {
 	if err := f.LinkWorks(); err != nil {
 		return nil, exit.With(exit.Missing, err)
 	}
-	return makeLink(float64(f.Load.LinkRate), float64(f.Load.LinkLoss), f.Load.LinkFrames)
+	return makeLink(float64(f.Load.LinkRate), float64(f.Load.LinkLoss), f.Load.LinkFrames, f.Server.Transport == "rdma")
 }

@@ -136,10 +136,10 @@ func hasResults(dir string) error {
 }
 
 // Resume continues the execution in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped
-// and can be run here now, are measured again, and keep their rows until then.
-func Resume(x *experiment.Experiment, dir string, reader Reader, p Program) (*Execution, error) {
+// and can be run here now, are measured again, and keep their rows until then. generations is the new number of generations, at least as many as are planned; 0: those.
+func Resume(x *experiment.Experiment, dir string, generations int, reader Reader, p Program) (*Execution, error) {
 	e := &Execution{begun: time.Now()}
-	if err := e.resume(x, dir, reader, p); err != nil {
+	if err := e.resume(x, dir, generations, reader, p); err != nil {
 		return nil, fmt.Errorf("--resume %w", err)
 	}
 	if err := p.Check(); err != nil {
@@ -148,7 +148,7 @@ func Resume(x *experiment.Experiment, dir string, reader Reader, p Program) (*Ex
 	return e, e.open(p)
 }
 
-func (e *Execution) resume(x *experiment.Experiment, dir string, reader Reader, p Program) (err error) {
+func (e *Execution) resume(x *experiment.Experiment, dir string, generations int, reader Reader, p Program) (err error) {
 	if e.planLock, err = lab.LockPlan(dir, os.O_RDWR); err != nil {
 		return err
 	}
@@ -160,6 +160,14 @@ func (e *Execution) resume(x *experiment.Experiment, dir string, reader Reader, 
 	}
 	if e.Plan.GitRev != p.GitRev {
 		return fmt.Errorf("%s: it was started by kvwire %s, and this is %s: continue with that version, or run the experiment again", dir, e.Plan.GitRev, p.GitRev)
+	}
+	if generations != 0 && generations != e.Plan.Generations {
+		if err := e.extend(generations); err != nil {
+			return err
+		}
+		if e.Folder, err = Load(dir, x, reader); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
 	}
 	maps.DeleteFunc(e.Rows, func(_ string, row report.Row) bool {
 		n, _ := row.Slices.Get()
@@ -185,6 +193,34 @@ func (e *Execution) resume(x *experiment.Experiment, dir string, reader Reader, 
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	return nil
+}
+
+// extend plans more generations, with as much time for each as before.
+func (e *Execution) extend(generations int) error {
+	p := e.Plan
+	switch {
+	case generations < p.Generations:
+		return exit.Usagef("%s: it has %d generations, and --generations %d can only add some", e.Dir, p.Generations, generations)
+	case generations > experiment.MaxGenerations:
+		return exit.Usagef("%s: --generations %d: at most %d", e.Dir, generations, experiment.MaxGenerations)
+	case p.Until > 0:
+		return exit.Usagef("%s: it ends by --until, which has its number of generations: leave out --generations", e.Dir)
+	}
+	p.Time = p.Time * time.Duration(generations) / time.Duration(p.Generations)
+	p.Generations = generations
+	text, err := p.Text()
+	if err != nil {
+		return err
+	}
+	if err := report.ForgetManifest(e.Dir); err != nil {
+		return err
+	}
+	if err = report.WriteFile(filepath.Join(e.Dir, lab.PlanFile), text); err != nil {
+		return fmt.Errorf("%s: plan %d generations: %w", e.Dir, generations, err)
+	}
+	_ = e.planLock.Close() // of the file that was replaced
+	e.planLock, err = lab.LockPlan(e.Dir, os.O_RDWR)
+	return err
 }
 
 // RunLog is the file with what processes write to standard error.

@@ -82,9 +82,10 @@ func (o *Options) check() error {
 	if err := o.checkLaunch(); err != nil {
 		return err
 	}
-	if o.Resume != "" && len(o.Planned) > 0 {
-		name, _, _ := strings.Cut(o.Planned[0], "=")
-		return exit.Usagef("--resume continues as planned when its folder was made: leave out %s", name)
+	for _, given := range o.Planned {
+		if name, _, _ := strings.Cut(given, "="); o.Resume != "" && name != "--generations" {
+			return exit.Usagef("--resume continues as planned when its folder was made: leave out %s (--generations can add some)", name)
+		}
 	}
 	return nil
 }
@@ -155,7 +156,7 @@ func (p *Program) execute(ctx context.Context, x *experiment.Experiment, o *Opti
 	if o.Resume == "" {
 		e, err = results.Create(x, o.Experiment, o.OutputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(o.Launch), Primary: o.Primary, Device: o.Device}, p.Reader(), program)
 	} else {
-		e, err = results.Resume(x, o.Resume, p.Reader(), program)
+		e, err = results.Resume(x, o.Resume, o.Generations, p.Reader(), program)
 	}
 	if err != nil {
 		return err
