@@ -181,7 +181,6 @@ type Loop struct {
 	local    kv.Handler // the partition of this loop, for requests in the mailbox
 	batch    kv.Batcher // local, if it is a Batcher; else nil
 	direct   kv.Direct  // local, if it is Direct; else nil
-	relay    relay
 
 	now         int64 // monotonic ns since base, read once a turn
 	parked      int64 // total time parked, in ns
@@ -200,6 +199,8 @@ type Loop struct {
 	nextPark *parkRequest // a park request for the end of this turn; nil: none
 	parking  parking
 
+	toWake   []*Loop // loops that slept when they got requests from this one, and were not woken yet
+	posted   int     // number of these requests
 	box      mailbox
 	sleeping atomic.Bool  // written by the loop before and after it sleeps; a sender that sets it to false wakes the loop
 	wakers   atomic.Int32 // senders about to write to wakefd; shut waits for them
@@ -234,7 +235,6 @@ func Start(o Options, setup func(l *Loop) error) (*Loop, error) {
 		o.SpinMax = 50 * time.Microsecond
 	}
 	l := &Loop{o: o, epfd: -1, wakefd: -1, deadline: math.MaxInt64, spinMax: int64(o.SpinMax), done: make(chan struct{})}
-	l.relay.home = l
 	ready := make(chan error)
 	startTimer()
 	go l.run(setup, ready)
@@ -265,6 +265,7 @@ func (l *Loop) run(setup func(*Loop) error, ready chan<- error) {
 	}
 	ready <- nil
 	l.err = l.turns()
+	l.wakePosted()
 	l.shut()
 }
 

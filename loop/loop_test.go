@@ -38,6 +38,7 @@ type pinger struct {
 	page  []byte // the disk's
 	byte  []byte // the socket's, where the ring receives it
 	kinds string
+	relay relay
 	count [3]atomic.Uint64
 }
 
@@ -69,8 +70,9 @@ func (p *pinger) begin() error {
 }
 
 func (p *pinger) mail() {
-	p.req.Home, p.req.Owner = p, &p.l.relay
-	p.peer.Push(&p.req)
+	p.relay = relay{p.l, p.peer}
+	p.req.Home, p.req.Owner = p, &p.relay
+	p.l.post(p.peer, &p.req)
 }
 
 // receive waits for the socket on the ring for sockets.

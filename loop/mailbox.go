@@ -2,6 +2,7 @@ package loop
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync/atomic"
 
 	"github.com/kvwire/kvwire/kv"
@@ -78,14 +79,48 @@ func (l *Loop) wake() bool {
 // one is the value written to an eventfd. As a local variable it would be allocated for each write under the race detector.
 var one = binary.NativeEndian.AppendUint64(nil, 1)
 
-// relay is the owner of a request while another loop has it. It returns the completed request to its home loop.
-type relay struct{ home *Loop }
+// post is Push for the goroutine of loop l, which wakes the other loop later: by wakePosted, after the deliver step or at the end of the turn, or when postMax requests
+// were posted. If each request woke it at once, it would often handle that one request and sleep again, while l passes on the next: a wake-up, and a sleep,
+// for every few requests.
+func (l *Loop) post(to *Loop, r *kv.Request) bool {
+	if !to.box.push(r) {
+		return false
+	}
+	if !to.sleeping.Load() { // it checks its mailbox before it sleeps
+		return true
+	}
+	if !slices.Contains(l.toWake, to) {
+		l.toWake = append(l.toWake, to)
+	}
+	if l.posted++; l.posted == postMax {
+		l.wakePosted()
+	}
+	return true
+}
 
-// Complete implements kv.Completer. It runs on the loop of the partition that executed r.
+// postMax is the most requests that sleeping loops get before they are woken, so that they work at the same time as a loop with a long turn.
+const postMax = 32
+
+// wakePosted wakes the loops that got requests while they slept.
+func (l *Loop) wakePosted() {
+	for i, to := range l.toWake {
+		if to.wake() {
+			l.Stats.Wakes++
+			l.Stats.Syscalls++
+		}
+		l.toWake[i] = nil
+	}
+	l.toWake, l.posted = l.toWake[:0], 0
+}
+
+// relay is the owner of a request that another loop executes. It returns the completed request to its home loop.
+type relay struct{ home, other *Loop }
+
+// Complete implements kv.Completer. It runs on the other loop.
 func (y *relay) Complete(r *kv.Request) {
 	r.Owner, r.Home = r.Home, nil
 	r.Returning = true
-	y.home.Push(r) // fails only if the home loop has ended, and then no one waits for r
+	y.other.post(y.home, r) // fails only if the home loop has ended, and then no one waits for r
 }
 
 // emptyMailbox passes the mailbox's new requests to the partition and its completed ones to their owners. It returns their number.

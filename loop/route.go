@@ -12,6 +12,7 @@ import (
 type Router struct {
 	l      *Loop
 	shards []*Loop
+	relays []relay // by shard
 	stats  [kv.StatsKinds]func(r *kv.Request)
 
 	scans     []*scan  // unused
@@ -19,7 +20,13 @@ type Router struct {
 	waiting   kv.Queue // requests that wait for an unused scan
 }
 
-func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
+func newRouter(l *Loop, shards []*Loop) *Router {
+	t := &Router{l: l, shards: shards, relays: make([]relay, len(shards))}
+	for i, other := range shards {
+		t.relays[i] = relay{l, other}
+	}
+	return t
+}
 
 // OnStats sets the function that answers kv.OpStats with this Limit. It may block, is called on a goroutine of its own, owns the request meanwhile, and
 // sets its outcome. It must be set before requests arrive.
@@ -101,8 +108,8 @@ func (t *Router) send(r *kv.Request, shard int) {
 		t.l.local.Submit(r)
 		return
 	}
-	r.Home, r.Owner = r.Owner, &t.l.relay
-	if !to.Push(r) {
+	r.Home, r.Owner = r.Owner, &t.relays[shard]
+	if !t.l.post(to, r) {
 		r.Owner, r.Home = r.Home, nil
 		r.Status = kv.StatusClosed
 		t.l.Finish(r)

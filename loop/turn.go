@@ -26,6 +26,7 @@ func (l *Loop) turns() error {
 		}
 		found += l.emptyMailbox() + l.runFunctions()
 		found += l.deliver()
+		l.wakePosted()
 		l.deadline, l.waitFor = math.MaxInt64, 0
 		// The youngest first, in the direction of requests: a generator is added after its connections, an endpoint
 		// after the partition; requests submitted while staging are staged in the same turn.
@@ -35,6 +36,7 @@ func (l *Loop) turns() error {
 			}
 		}
 		l.closeMembers()
+		l.wakePosted()
 		if len(l.order) == 0 && l.stop.Load() && l.finished.Empty() {
 			return nil
 		}
