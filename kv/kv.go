@@ -199,11 +199,15 @@ type Batcher interface {
 	End()
 }
 
-// Reader is a Handler that can answer gets at once, without requests, where their items are in memory. Only the handler's loop may call it.
-type Reader interface {
+// Direct is a Handler that can execute gets and puts at once, without requests, where their items are in memory. Only the handler's loop may call it.
+type Direct interface {
 	// Read looks up keys, which are within the limits, and sets values[i] to the value of keys[i], without a copy; nil: there is no such key. It returns the number of
 	// keys that are looked up, the first ones; 0: the first one needs a request. Values must not be changed, and are valid until the handler is called again.
 	Read(keys, values [][]byte) int
+
+	// Write puts values[i] as the item of keys[i], in this order. Keys and values are within the limits, and are not used after the call. It returns the number of puts that
+	// are done, the first ones; the put after them needs a request.
+	Write(keys, values [][]byte) int
 }
 
 // Completer receives completed requests. It is called from the turn of the loop that submitted the

@@ -180,7 +180,7 @@ type Loop struct {
 	finished kv.Queue   // completed requests; the deliver step passes them to their owners
 	local    kv.Handler // the partition of this loop, for requests in the mailbox
 	batch    kv.Batcher // local, if it is a Batcher; else nil
-	reader   kv.Reader  // local, if it is a Reader; else nil
+	direct   kv.Direct  // local, if it is Direct; else nil
 
 	now         int64 // monotonic ns since base, read once a turn
 	parked      int64 // total time parked, in ns

@@ -61,7 +61,7 @@ func (l *Loop) Value(key any, make func() any) any {
 func (l *Loop) SetLocal(h kv.Handler) {
 	l.local = h
 	l.batch, _ = h.(kv.Batcher)
-	l.reader, _ = h.(kv.Reader)
+	l.direct, _ = h.(kv.Direct)
 }
 
 func (l *Loop) remove(id MemberID) {

@@ -71,21 +71,35 @@ func (t *Router) End() {
 	}
 }
 
-var _ kv.Reader = (*Router)(nil)
+var _ kv.Direct = (*Router)(nil)
 
-// Read implements kv.Reader for keys of this loop's own partition.
+// Read implements kv.Direct for keys of this loop's own partition.
 func (t *Router) Read(keys, values [][]byte) int {
-	if t.l.reader == nil {
-		return 0
-	}
-	n := 0
-	for n < len(keys) && t.shards[kv.Shard(keys[n], len(t.shards))] == t.l {
-		n++
-	}
+	n := t.own(keys)
 	if n == 0 {
 		return 0
 	}
-	return t.l.reader.Read(keys[:n], values)
+	return t.l.direct.Read(keys[:n], values)
+}
+
+// Write implements kv.Direct for keys of this loop's own partition.
+func (t *Router) Write(keys, values [][]byte) int {
+	n := t.own(keys)
+	if n == 0 {
+		return 0
+	}
+	return t.l.direct.Write(keys[:n], values)
+}
+
+// own returns the number of keys, from the first on, that are this loop's own partition's, if that is a kv.Direct; else 0.
+func (t *Router) own(keys [][]byte) (n int) {
+	if t.l.direct == nil {
+		return 0
+	}
+	for n < len(keys) && t.shards[kv.Shard(keys[n], len(t.shards))] == t.l {
+		n++
+	}
+	return n
 }
 
 func (t *Router) send(r *kv.Request, shard int) {

@@ -192,8 +192,11 @@ func (s *Spec) is(name []byte) bool {
 	return true
 }
 
-// GetCommand is GET.
-var GetCommand, _ = Find([]byte("get"), 2, nil)
+// GetCommand and SetCommand are GET and SET.
+var (
+	GetCommand, _ = Find([]byte("get"), 2, nil)
+	SetCommand, _ = Find([]byte("set"), 3, nil)
+)
 
 // Unknown returns Redis's error text for an unknown command. It contains the first arguments, up to 128 bytes.
 func Unknown(args [][]byte) string {

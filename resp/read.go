@@ -161,17 +161,45 @@ func (c *Command) Read(b []byte) (need int, err error) {
 
 // ReadGet parses a GET in the form in which programs send it. used is its length; 0: b does not begin with a whole one in this form, and Command.Read must parse it.
 func ReadGet(b []byte) (key []byte, used int) {
-	const before = len("*2\r\n$3\r\nGET\r\n$")
-	if len(b) < before || string(b[:8]) != "*2\r\n$3\r\n" || b[8]|0x20 != 'g' || b[9]|0x20 != 'e' || b[10]|0x20 != 't' || string(b[11:before]) != "\r\n$" {
+	const head = "*2\r\n$3\r\nGET\r\n"
+	if !isHead(b, head) {
 		return nil, 0
 	}
-	n, used, err := number(b[before:], "bulk count", "bulk length")
+	return readBulk(b, len(head))
+}
+
+// ReadPut is ReadGet for a SET without options.
+func ReadPut(b []byte) (key, value []byte, used int) {
+	const head = "*3\r\n$3\r\nSET\r\n"
+	if !isHead(b, head) {
+		return nil, nil, 0
+	}
+	key, at := readBulk(b, len(head))
+	if at == 0 {
+		return nil, nil, 0
+	}
+	value, used = readBulk(b, at)
+	return key, value, used
+}
+
+// isHead reports whether b begins with head, the beginning of an array with a name of three letters, in any case.
+func isHead(b []byte, head string) bool {
+	const name = len("*2\r\n$3\r\n")
+	return len(b) >= len(head) && string(b[:name]) == head[:name] && b[name]&^0x20 == head[name] && b[name+1]&^0x20 == head[name+1] && b[name+2]&^0x20 == head[name+2] &&
+		string(b[name+3:len(head)]) == head[name+3:]
+}
+
+// readBulk parses an argument that begins at b[at]. end is the index after it; 0: b does not have a whole one of at least a byte there.
+func readBulk(b []byte, at int) (arg []byte, end int) {
+	if at == len(b) || b[at] != '$' {
+		return nil, 0
+	}
+	n, used, err := number(b[at+1:], "bulk count", "bulk length")
 	if err != nil || used == 0 || n < 1 || n > len(b) {
 		return nil, 0
 	}
-	begin := before + used
-	end := begin + n + 2
-	if end > len(b) {
+	begin := at + 1 + used
+	if end = begin + n + 2; end > len(b) {
 		return nil, 0
 	}
 	return b[begin : begin+n : begin+n], end

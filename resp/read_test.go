@@ -108,18 +108,51 @@ func TestReadGetIsReadForOneForm(t *testing.T) {
 				t.Errorf("%q: %q in %d bytes", text[:n], key, used)
 			}
 			if used > 0 {
-				checkGet(t, []byte(text), key, used)
+				checkFound(t, []byte(text), used, []byte("get"), key)
 			}
 		}
 	}
 }
 
-// checkGet compares what ReadGet has found with Read.
-func checkGet(t *testing.T, b, key []byte, used int) {
+// ReadPut finds only what Read finds, too: whole SETs of a key and a value. It leaves other forms to Read.
+func TestReadPutIsReadForOneForm(t *testing.T) {
+	for text, found := range map[string]bool{
+		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n":                  true,
+		"*3\r\n$3\r\nsEt\r\n$3\r\n\r\n$\r\n$5\r\n$1\r\nv\r\n":        true,
+		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nvXY":                    true, // as in Redis, the two bytes after it are not checked
+		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n":                   false,
+		"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$1\r\nv\r\n":                   false,
+		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$-1\r\n":                      false,
+		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n:1\r\nv\r\n":                  false,
+		"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n$2\r\nNX\r\n":      false,
+		"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\nv\r\n":                  false,
+		"*3\r\n$3\r\n3ET\r\n$1\r\nk\r\n$1\r\nv\r\n":                  false,
+		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$999999999999999999\r\nv\r\n": false,
+		"SET k v\r\n": false,
+	} {
+		for n := range len(text) + 1 {
+			key, value, used := ReadPut([]byte(text[:n]))
+			if (used == n) != (found && n == len(text)) && n > 0 || used != 0 && used != n {
+				t.Errorf("%q: %q = %q in %d bytes", text[:n], key, value, used)
+			}
+			if used > 0 {
+				checkFound(t, []byte(text), used, []byte("set"), key, value)
+			}
+		}
+	}
+}
+
+// checkFound compares what ReadGet or ReadPut has found with Read.
+func checkFound(t *testing.T, b []byte, used int, name []byte, args ...[]byte) {
 	t.Helper()
 	var c Command
-	if need, err := c.Read(b); need != 0 || err != nil || c.Bytes != used || len(c.Args) != 2 || !is(c.Args[0].Of(b), "get") || !bytes.Equal(c.Args[1].Of(b), key) {
-		t.Errorf("%q: a GET of %q in %d bytes; Read: %d, %v, %d arguments, %d bytes", b, key, used, need, err, len(c.Args), c.Bytes)
+	need, err := c.Read(b)
+	same := need == 0 && err == nil && c.Bytes == used && len(c.Args) == 1+len(args) && is(c.Args[0].Of(b), string(bytes.ToUpper(name)))
+	for i, a := range args {
+		same = same && bytes.Equal(c.Args[1+i].Of(b), a)
+	}
+	if !same {
+		t.Errorf("%q: %s %q in %d bytes; Read: %d, %v, %d arguments, %d bytes", b, name, args, used, need, err, len(c.Args), c.Bytes)
 	}
 }
 
@@ -178,7 +211,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 
 // Any bytes, in any pieces, are the same commands and the same error, and nothing beyond the bytes is looked at.
 func FuzzCommands(f *testing.F) {
-	for _, s := range []string{"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n", "PING\r\nset k 'v w'\n", "*-1\r\n*0\r\n\r\n", "*1\r\n$536870912\r\nx", "*1048576\r\n$0\r\n\r\n", "*1\r\n$-1\r\n", "*\r\n"} {
+	for _, s := range []string{"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n", "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n", "PING\r\nset k 'v w'\n", "*-1\r\n*0\r\n\r\n", "*1\r\n$536870912\r\nx", "*1048576\r\n$0\r\n\r\n", "*1\r\n$-1\r\n", "*\r\n"} {
 		f.Add([]byte(s), 3)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, n int) {
@@ -189,7 +222,10 @@ func FuzzCommands(f *testing.F) {
 			t.Fatalf("at once %q, %v; in pieces of %d %q, %v", whole, err, n, parts, perr)
 		}
 		if key, used := ReadGet(text); used > 0 {
-			checkGet(t, text, key, used)
+			checkFound(t, text, used, []byte("get"), key)
+		}
+		if key, value, used := ReadPut(text); used > 0 {
+			checkFound(t, text, used, []byte("set"), key, value)
 		}
 	})
 }

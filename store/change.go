@@ -121,35 +121,51 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 		p.finish(r, kv.StatusOK)
 		return
 	}
-	class := classOf(itemBytes(len(r.Key), bytes))
-	if !found || p.placeOf(rec).class != class {
-		s := &p.slabs[class]
-		slot, ok := s.reserve(nil)
-		if !ok && p.growMemory(s) {
-			slot, ok = s.reserve(nil)
-		}
-		if !ok {
-			p.finish(r, kv.StatusNoSpace)
-			return
-		}
-		if found {
-			old := p.placeOf(rec)
-			p.slabs[old.class].free.release(old.slot)
-		} else {
-			if rec, ok = x.Insert(r.Key); !ok {
-				s.free.release(slot)
-				p.finish(r, kv.StatusBusy)
-				return
-			}
-			p.count.items++
-		}
-		p.setPlace(rec, place{class, slot})
+	rec, s := p.placeInMemory(r.Key, rec, found, bytes)
+	if s != kv.StatusOK {
+		p.finish(r, s)
+		return
 	}
 	p.unexport(r.Key)
 	applyUpdate(r, old, found)
-	p.encode(p.slabs[class].memory(p.placeOf(rec).slot), r, kindLive)
+	p.encode(p.memoryOf(rec), r.Key, r.Value, kindLive)
 	p.exportIfFree(r.Key, r.Value)
 	p.finish(r, kv.StatusOK)
+}
+
+// placeInMemory returns the record of a key, which is new if the key was not found, with a slot for a value of that many bytes. The bytes of an earlier slot stay as
+// they are until the next change. For the mem backend.
+func (p *Partition) placeInMemory(key []byte, rec uint32, found bool, bytes int) (placed uint32, s kv.Status) {
+	class := classOf(itemBytes(len(key), bytes))
+	if found && p.placeOf(rec).class == class {
+		return rec, kv.StatusOK
+	}
+	b := &p.slabs[class]
+	slot, ok := b.reserve(nil)
+	if !ok && p.growMemory(b) {
+		slot, ok = b.reserve(nil)
+	}
+	if !ok {
+		return 0, kv.StatusNoSpace
+	}
+	if found {
+		old := p.placeOf(rec)
+		p.slabs[old.class].free.release(old.slot)
+	} else {
+		if rec, ok = p.index.Insert(key); !ok {
+			b.free.release(slot)
+			return 0, kv.StatusBusy
+		}
+		p.count.items++
+	}
+	p.setPlace(rec, place{class, slot})
+	return rec, kv.StatusOK
+}
+
+// memoryOf returns the slot of a record. For the mem backend.
+func (p *Partition) memoryOf(rec uint32) []byte {
+	at := p.placeOf(rec)
+	return p.slabs[at.class].memory(at.slot)
 }
 
 // writeChange writes a change to its reserved slot.
@@ -220,7 +236,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	if servesStale {
 		p.keepStale(c.to, b)
 	}
-	c.low = uint16(p.encode(b, r, kind).seq)
+	c.low = uint16(p.encode(b, r.Key, r.Value, kind).seq)
 	p.slabs[c.to.class].addSum(c.to, b)
 	fr.verified |= 1 << c.to.nth()
 	fr.ahead |= 1 << c.to.nth()
@@ -286,13 +302,17 @@ func (p *Partition) removeOverwritten(at place, b []byte) (stale uint32) {
 // highest one of the hash, which no table of counters uses.
 const staleKnown = 1 << 31
 
-func (p *Partition) encode(b []byte, r *kv.Request, kind uint8) stamp {
+// encode writes an item, or a tombstone, to the start of b. Items in memory have no sums, because nothing reads them there.
+func (p *Partition) encode(b, key, value []byte, kind uint8) stamp {
 	st := p.window.next(kind)
-	value := r.Value
 	if kind == kindTombstone {
 		value = nil
 	}
-	encodeItem(b, r.Key, value, st)
+	if p.files == nil {
+		encodeWithoutSums(b, key, value, st)
+	} else {
+		encodeItem(b, key, value, st)
+	}
 	p.l.Stats.Copied += uint64(len(value))
 	return st
 }
@@ -308,7 +328,7 @@ func (p *Partition) writeLarge(r *kv.Request, c change) {
 		return
 	}
 	c.stale = p.removeOverwritten(c.to, nil)
-	c.low = uint16(p.encode(b, r, kind).seq)
+	c.low = uint16(p.encode(b, r.Key, r.Value, kind).seq)
 	clear(b[n:]) // earlier contents of the buffer must not reach the disk
 	s := &p.slabs[c.to.class]
 	s.addSum(c.to, b)

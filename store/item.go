@@ -53,13 +53,20 @@ func (s stamp) onDisk() uint64 {
 
 // encodeItem writes an item to the start of dst, which has room for it, and returns its length.
 func encodeItem(dst, key, value []byte, s stamp) int {
+	n := encodeWithoutSums(dst, key, value, s)
+	h := dst[:headerBytes]
+	binary.LittleEndian.PutUint32(h[16:], crc32.Checksum(value, castagnoli))
+	binary.LittleEndian.PutUint32(h[20:], headSum(h, key))
+	return n
+}
+
+// encodeWithoutSums is encodeItem without the sums.
+func encodeWithoutSums(dst, key, value []byte, s stamp) int {
 	h := dst[:headerBytes]
 	h[0], h[1] = itemMagic, s.kind
 	binary.LittleEndian.PutUint16(h[2:], uint16(len(key)))
 	binary.LittleEndian.PutUint32(h[4:], uint32(len(value)))
 	binary.LittleEndian.PutUint64(h[8:], s.seq|uint64(s.behind)<<48)
-	binary.LittleEndian.PutUint32(h[16:], crc32.Checksum(value, castagnoli))
-	binary.LittleEndian.PutUint32(h[20:], headSum(h, key))
 	n := headerBytes + copy(dst[headerBytes:], key)
 	return n + copy(dst[n:], value)
 }

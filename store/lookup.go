@@ -113,19 +113,50 @@ func (p *Partition) lookUp(keys [][]byte) {
 			g.rec[i] = 0
 			continue
 		}
-		if at := p.placeOf(rec); p.files == nil {
-			b := p.slabs[at.class].memory(at.slot)
+		if p.files == nil {
+			b := p.memoryOf(rec)
 			sys.PrefetchBytes(b[:min(len(b), aheadBytes)])
 		}
 	}
 }
 
-var _ kv.Reader = (*Partition)(nil)
+var _ kv.Direct = (*Partition)(nil)
 
-// Read implements kv.Reader, for the mem backend. An exported item is read by requests only, which export it.
+// Read implements kv.Direct, for the mem backend. An exported item is read by requests only, which export it.
 func (p *Partition) Read(keys, values [][]byte) int {
+	keys = p.lookUpDirect(keys)
+	for i, k := range keys {
+		rec, ok := p.foundDirect(i, k)
+		if values[i] = nil; !ok || p.index.Flags(rec)&(flagHidden|flagTomb) != 0 {
+			continue
+		}
+		it, _ := peekItem(p.memoryOf(rec))
+		values[i] = it.value
+	}
+	return len(keys)
+}
+
+// Write implements kv.Direct, for the mem backend without exported items. A put for which there is no memory needs a request, which fails.
+func (p *Partition) Write(keys, values [][]byte) int {
+	keys = p.lookUpDirect(keys)
+	for i, k := range keys {
+		rec, ok := p.foundDirect(i, k)
+		if ok && p.index.Flags(rec) != 0 {
+			return i
+		}
+		rec, s := p.placeInMemory(k, rec, ok, len(values[i]))
+		if s != kv.StatusOK {
+			return i
+		}
+		p.encode(p.memoryOf(rec), k, values[i], kindLive)
+	}
+	return len(keys)
+}
+
+// lookUpDirect looks up keys for Read or Write, and returns those that can be served at once, the first ones.
+func (p *Partition) lookUpDirect(keys [][]byte) [][]byte {
 	if p.files != nil || p.table != nil || p.closing {
-		return 0
+		return nil
 	}
 	if p.group.n > 0 { // earlier requests come first
 		p.runGroup()
@@ -134,17 +165,13 @@ func (p *Partition) Read(keys, values [][]byte) int {
 	if p.group.rec[0] = 0; len(keys) > 1 {
 		p.lookUp(keys)
 	}
-	for i, k := range keys {
-		rec, ok := p.group.rec[i], true
-		if rec == 0 {
-			rec, ok = p.index.Find(k)
-		}
-		if values[i] = nil; !ok || p.index.Flags(rec)&(flagHidden|flagTomb) != 0 {
-			continue
-		}
-		at := p.placeOf(rec)
-		it, _ := peekItem(p.slabs[at.class].memory(at.slot))
-		values[i] = it.value
+	return keys
+}
+
+// foundDirect returns the record of key i of lookUpDirect.
+func (p *Partition) foundDirect(i int, key []byte) (rec uint32, found bool) {
+	if rec = p.group.rec[i]; rec != 0 {
+		return rec, true
 	}
-	return len(keys)
+	return p.index.Find(key)
 }

@@ -37,4 +37,7 @@ func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn,
 func (h *hub) OnEvent(tag uint64, res int32, flags uint32) { h.engine.event(tag, res, flags) }
 
 // Poll implements loop.Member.
-func (h *hub) Poll() int { return 0 }
+func (h *hub) Poll() int {
+	h.engine.settle()
+	return 0
+}

@@ -91,7 +91,10 @@ func (e *endpoint) restartAccept() {
 }
 
 // Poll implements loop.Member.
-func (e *endpoint) Poll() int { return 0 }
+func (e *endpoint) Poll() int {
+	e.engine.settle()
+	return 0
+}
 
 // Stage implements loop.Member.
 func (e *endpoint) Stage() error {

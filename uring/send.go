@@ -22,6 +22,8 @@ type sending struct {
 	done          int   // of these, bytes of completed entries
 	err           error // the first error
 	copies        bool  // sends are with copy: the kernel may not hold more memory, or it is a unix socket
+	silent        bool  // the entry in flight completes only if it fails, and may not wait for room in the socket's buffer
+	full          bool  // such an entry found no room for all bytes: the next one waits
 
 	msg    unix.Msghdr
 	iov    [gatherMax]unix.Iovec
@@ -74,11 +76,15 @@ func (s *socket) send() bool {
 	if d.o.waits() {
 		flags |= unix.MSG_WAITALL // the kernel continues a short send. A rest that it still leaves is sent again
 	}
+	zero := d.o.Large == ZeroCopy && o.want >= d.o.ZeroCopyBytes && !o.copies
+	silent := d.skips && !zero && !o.full && k < gatherMax && o.want < stream.GatherBytes && s.sentCanWait()
+	if silent {
+		flags |= unix.MSG_DONTWAIT
+	}
 	e := d.l.SocketSQE(d.id, kindSend<<kindShift|s.tag)
 	if e == nil {
 		return false
 	}
-	zero := d.o.Large == ZeroCopy && o.want >= d.o.ZeroCopyBytes && !o.copies
 	if k > 1 {
 		o.msg = unix.Msghdr{Iov: &o.iov[0]}
 		o.msg.SetIovlen(k)
@@ -96,9 +102,33 @@ func (s *socket) send() bool {
 		e.Sendmsg(s.fd, &o.msg, flags)
 	}
 	s.useFile(e)
-	o.entries = 1
+	if o.entries, o.silent = 1, silent; silent {
+		e.SkipSuccess()
+		d.silent = append(d.silent, s)
+	}
 	d.count.Sends++
 	return true
+}
+
+// sentCanWait reports whether nothing waits for the completion of a send of all queued bytes. Then the loop may sleep until the next event, and enters the kernel once for a
+// request instead of twice. At a client's end the next event is the answer.
+func (s *socket) sentCanWait() bool {
+	c, ok := s.side.(*stream.Server)
+	return !ok || c.SentCanWait()
+}
+
+// settle ends the silent sends of earlier turns that have not failed. The ring's completions were handled before.
+func (d *ringEngine) settle() {
+	if len(d.silent) == 0 || !d.l.Sockets().Settled() {
+		return
+	}
+	for i, s := range d.silent {
+		d.silent[i] = nil
+		if s.out.silent {
+			s.event(kindSend, int32(s.out.want), 0)
+		}
+	}
+	d.silent = d.silent[:0]
 }
 
 // sendChain sends the first k pieces as a chain of entries, of which each begins when the one before it has sent all.
@@ -185,6 +215,7 @@ func (s *socket) sent(res int32, flags uint32) {
 		o.chain = nil
 	}
 	short := o.done < o.want
+	o.full, o.silent = o.silent && short, false
 	if o.pieces != nil && short {
 		o.closePieces() // pieces left in the group are not the next bytes
 	}

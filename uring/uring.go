@@ -69,6 +69,8 @@ type ringEngine struct {
 	server   bool          // it receives requests, not answers
 	bufs     *ring.Buffers // the buffers of multishot receives; nil: all receives are single
 	returned bool          // buffers were returned since they were last published
+	skips    bool          // sends may be silent
+	silent   []*socket     // those with a silent send in flight, and some whose silent send has failed
 	sockets  stream.Table[*socket]
 	touched  stream.Touched[*socket]
 	window   [2][]byte // scratch of receive
@@ -94,6 +96,7 @@ func (d *ringEngine) setUp() (err error) {
 	if err := d.o.Check(r); err != nil {
 		return err
 	}
+	d.skips = d.o.waits() && !d.o.Bundle && r.SkipsSuccess()
 	if d.o.NAPI > 0 {
 		if err := r.NAPI(d.o.NAPI); err != nil {
 			return fmt.Errorf("uring: %w", err)

@@ -108,6 +108,14 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// A request with its answer costs one enter: the loop does not wake up for the completion of the send.
+func TestACommandCostsOneEnter(t *testing.T) {
+	testenv.Uring(t)
+	for name, o := range map[string]Options{"multishot": {Receive: Multishot}, "single": {Receive: Single}} {
+		t.Run(name, func(t *testing.T) { transporttest.RespEnters(t, network(o), 1.2) })
+	}
+}
+
 func BenchmarkLoopUringNull(b *testing.B) {
 	testenv.Uring(b)
 	transporttest.BenchmarkNull(b, network(Options{}))

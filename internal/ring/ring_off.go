@@ -40,6 +40,8 @@ func (*Ring) DropFile(int)                   { panic(never) }
 func (*Ring) NAPI(time.Duration) error       { panic(never) }
 func (*Ring) Multishot() bool                { panic(never) }
 func (*Ring) Bundles() bool                  { panic(never) }
+func (*Ring) SkipsSuccess() bool             { panic(never) }
+func (*Ring) Settled() bool                  { panic(never) }
 func (*Ring) Close() error                   { panic(never) }
 
 func (*Ring) registerGroup(*bufReg) (uint16, error) { panic(never) }

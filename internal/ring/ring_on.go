@@ -33,6 +33,7 @@ type Ring struct {
 	pending uint32   // filled and not yet shown to the kernel
 	entries uint32   // of the submission queue
 	bundles bool     // the kernel has them
+	skips   bool     // the kernel has SQE.SkipSuccess
 	wait    waitArg
 	got     [64]*giouring.CompletionQueueEvent
 	Counters
@@ -60,6 +61,7 @@ const (
 	setupSingleIssuer = 1 << 12
 	setupDeferTaskrun = 1 << 13
 
+	featSkip    = 1 << 11 // IORING_FEAT_CQE_SKIP
 	featBundles = 1 << 14 // IORING_FEAT_RECVSEND_BUNDLE
 )
 
@@ -91,7 +93,7 @@ func Open(o Options) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ring: io_uring_setup with %d entries: %w (%s)", o.Entries, err, remedy(err))
 	}
-	r := &Ring{r: g, sqPoll: o.SQPoll, entries: p[0], bundles: p[5]&featBundles != 0}
+	r := &Ring{r: g, sqPoll: o.SQPoll, entries: p[0], bundles: p[5]&featBundles != 0, skips: p[5]&featSkip != 0}
 	r.sqFlags = (*(**submissionQueue)(unsafe.Pointer(g))).flags
 	return r, nil
 }
@@ -255,6 +257,15 @@ func (r *Ring) SQPoll() bool { return r.sqPoll }
 // Idle reports whether the kernel does nothing for this ring by itself: there is no thread that submits (SQPoll), or it sleeps. Any goroutine may call it.
 func (r *Ring) Idle() bool {
 	return !r.sqPoll || atomic.LoadUint32(r.sqFlags)&sqNeedWakeup != 0
+}
+
+// SkipsSuccess reports whether entries may use SQE.SkipSuccess (Linux 5.17). With SQPoll they may not, because Settled does not apply.
+func (r *Ring) SkipsSuccess() bool { return r.skips && !r.sqPoll }
+
+// Settled reports whether the kernel has executed all entries that were submitted, as far as they do not wait, and all completions are visible. After Reap has returned them all, an
+// entry with SQE.SkipSuccess that may not wait and has no completion has succeeded.
+func (r *Ring) Settled() bool {
+	return r.untaken() == 0 && atomic.LoadUint32(r.sqFlags)&sqOverflow == 0
 }
 
 // Reap copies completions that are visible into dst, oldest first, and frees their places.

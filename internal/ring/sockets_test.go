@@ -219,3 +219,71 @@ func TestASendWithoutCopyReportsWhenItsMemoryIsFree(t *testing.T) {
 		t.Fatalf("the notification: %+v; on loopback the kernel copies", c[1])
 	}
 }
+
+// A send with SkipSuccess that may not wait has a completion if it fails or moves only a part of its bytes, and else none.
+func TestSilentSendsCompleteUnlessTheySucceed(t *testing.T) {
+	for _, message := range []bool{false, true} {
+		r := open(t, Options{Entries: 8, DeferTaskrun: true})
+		if !r.SkipsSuccess() {
+			t.Skip("this kernel has no IOSQE_CQE_SKIP_SUCCESS")
+		}
+		in, out := pair(t)
+		b := make([]byte, 100_000)
+		iov := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+		m := unix.Msghdr{Iov: &iov, Iovlen: 1}
+		// send returns the result of a send, and whether it had a completion.
+		send := func() (res int, completed bool) {
+			e := r.Next(1)
+			if message {
+				e.Sendmsg(out, &m, unix.MSG_DONTWAIT|unix.MSG_WAITALL|unix.MSG_NOSIGNAL)
+			} else {
+				e.Send(out, b, unix.MSG_DONTWAIT|unix.MSG_WAITALL|unix.MSG_NOSIGNAL)
+			}
+			e.SkipSuccess()
+			r.Next(2).Nop()
+			if err := r.Enter(1, 0); err != nil {
+				t.Fatal(err)
+			}
+			if !r.Settled() {
+				t.Fatal("not all that was submitted is executed")
+			}
+			var c [8]CQE
+			for _, c := range c[:r.Reap(c[:])] {
+				if c.UserData == 1 {
+					return int(c.Res), true
+				}
+			}
+			return len(b), false
+		}
+		sent, received := 0, 0
+		for n := 0; ; n++ {
+			res, completed := send()
+			if !completed {
+				sent += res
+				continue
+			}
+			if n == 0 || res == len(b) || res < 0 && res != -int(unix.EAGAIN) {
+				t.Fatalf("send %d has completed with %d", n, res)
+			}
+			sent += max(res, 0)
+			if res == -int(unix.EAGAIN) {
+				break // the socket's buffer is full
+			}
+		}
+		_ = unix.SetNonblock(in, true)
+		for buf := make([]byte, 1<<20); ; {
+			n, err := unix.Read(in, buf)
+			if err != nil {
+				break
+			}
+			received += n
+		}
+		if sent != received || sent < len(b) {
+			t.Errorf("%d bytes were sent, and %d received", sent, received)
+		}
+		_ = unix.Shutdown(in, unix.SHUT_RDWR)
+		if res, completed := send(); !completed || res != -int(unix.EPIPE) {
+			t.Errorf("a send to a closed socket: %d, completed: %v", res, completed)
+		}
+	}
+}

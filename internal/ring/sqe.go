@@ -52,6 +52,7 @@ const (
 	sqeFixedFile    = 1 << 0 // IOSQE_FIXED_FILE, in Flags
 	sqeLink         = 1 << 2 // IOSQE_IO_LINK
 	sqeBufferSelect = 1 << 5 // IOSQE_BUFFER_SELECT
+	sqeSkipSuccess  = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS
 
 	opNop         = 0
 	opReadFixed   = 4
@@ -193,6 +194,10 @@ func (e *SQE) SendmsgZC(fd int, m *unix.Msghdr, flags int) {
 // Link lets the entry that follows begin when this one has succeeded in full; else that one ends with ECANCELED. Both must be
 // of one submission: see Ring.Room.
 func (e *SQE) Link() { e.Flags |= sqeLink }
+
+// SkipSuccess makes an entry complete only if it fails (IOSQE_CQE_SKIP_SUCCESS), for rings with SkipsSuccess. A send with MSG_DONTWAIT and MSG_WAITALL fails if it moves only a part
+// of the bytes.
+func (e *SQE) SkipSuccess() { e.Flags |= sqeSkipSuccess }
 
 func (e *SQE) msg(op uint8, fd int, m *unix.Msghdr, flags int) {
 	e.Opcode, e.Fd, e.Addr, e.Len, e.OpFlags = op, int32(fd), uint64(uintptr(unsafe.Pointer(m))), 1, uint32(flags)

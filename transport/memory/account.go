@@ -88,6 +88,9 @@ func (a *Account) Paused() bool { return a.paused }
 // AnswerWaits reports whether an answer waits for memory (AwaitsAnswer), not for the peer.
 func (a *Account) AnswerWaits() bool { return a.queue.n > 0 && a.state == AwaitsAnswer }
 
+// Waits reports whether an answer waits for memory or for the peer, or nothing is read.
+func (a *Account) Waits() bool { return a.queue.n > 0 || a.paused }
+
 // OthersWait reports whether other connections wait for memory.
 func (a *Account) OthersWait() bool {
 	others := a.pool.Waiting()

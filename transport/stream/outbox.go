@@ -15,28 +15,46 @@ type outbox struct {
 	handed  int // of these, those that nextHanded has returned
 	next    int // index, from the head on, of the message with which describe continues
 	nextOff int // bytes of that message that were described
+	more    int // sum of message.more
 }
 
 type message struct {
 	piece [3][]byte
 	slot  int // the slot that it belongs to; below 0: none
+	more  int // answers in it besides that of its slot
 }
 
 func newOutbox(depth int) outbox { return outbox{Queue: fifo.Make[message](depth)} }
 
-// coalesceMax is the most bytes that add copies. More bytes are cheaper to send from where they lie.
+// coalesceMax is the most bytes that are appended. More bytes are cheaper to send from where they lie.
 const coalesceMax = 512
 
-// coalesce appends bytes to the last message, if that is one piece with enough room and was not described yet. It reports whether it did.
-func (o *outbox) coalesce(b []byte) bool {
-	if o.Len() == o.reached || len(b) > coalesceMax {
-		return false
+// open returns the last message if n bytes may be appended to its first piece: it has no other piece, enough room, and was not described yet. nil: there is none.
+func (o *outbox) open(n int) *message {
+	if o.Len() == o.reached || n > coalesceMax {
+		return nil
 	}
 	m := o.At(o.Len() - 1)
-	if m.slot < 0 || m.piece[1] != nil || cap(m.piece[0])-len(m.piece[0]) < len(b) {
+	if m.slot < 0 || m.piece[1] != nil || cap(m.piece[0])-len(m.piece[0]) < n {
+		return nil
+	}
+	return m
+}
+
+// addAnswers counts n answers in a message besides that of its slot.
+func (o *outbox) addAnswers(m *message, n int) {
+	m.more += n
+	o.more += n
+}
+
+// coalesce appends an answer to the last message, if that is open. It reports whether it did.
+func (o *outbox) coalesce(b []byte) bool {
+	m := o.open(len(b))
+	if m == nil {
 		return false
 	}
 	m.piece[0] = append(m.piece[0], b...)
+	o.addAnswers(m, 1)
 	return true
 }
 
@@ -148,6 +166,7 @@ func (o *outbox) sent(n *int) (slot int, ok bool) {
 	}
 	*n -= left
 	slot = o.Front().slot
+	o.more -= o.Front().more
 	o.Drop()
 	o.off = 0
 	o.reached = max(o.reached-1, 0)

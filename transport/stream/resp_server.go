@@ -186,7 +186,7 @@ type respHost struct {
 	pattern     resp.Pattern        // of the SCAN that is being answered
 	scratch     []byte              // buffer for an answer whose length is not known yet
 	random      func(uint64) uint64 // returns a random number below its argument
-	gets        gets
+	direct      direct
 }
 
 // commandMax bounds a command's length, in bytes: the largest value and 64 KiB, or a sixteenth of the pool if that is more, for many keys and values.
@@ -197,13 +197,14 @@ func (rs *respServer) commandMax() int {
 // parse begins the requests of all completely received commands.
 func (rs *respServer) parse(bool) {
 	c := rs.c
+	full := c.in.wr == len(c.in.buf)
 	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.account.Paused(); n++ {
 		if n >= commandsMax {
 			rs.yield()
 			break
 		}
 		if rs.spec == nil {
-			if k := rs.answerGets(); k > 0 {
+			if k := rs.executeDirect(); k > 0 {
 				n += k - 1
 				continue
 			}
@@ -252,6 +253,9 @@ func (rs *respServer) parse(bool) {
 		rs.endCommand()
 	}
 	if rs.spec == nil { // else its arguments are in the receive buffer
+		if full && len(c.in.rest) == 0 && c.in.partial() && !c.account.Paused() {
+			c.enlargeBuffer()
+		}
 		c.in.compact()
 	}
 	if c.in.partial() {

@@ -342,6 +342,25 @@ func (c *Server) parse(whole bool) {
 	c.h.Handler.End()
 }
 
+// recvBytesMax bounds a receive buffer that enlargeBuffer has enlarged.
+const recvBytesMax = 64 << 10
+
+// enlargeBuffer doubles a receive buffer that was full and had only a part of a message at its end, so that the next burst of that many messages needs one receive. It may
+// not be larger than recvBytesMax, and half of the connections' memory stays for new connections. It also moves the unread bytes to the beginning.
+func (c *Server) enlargeBuffer() {
+	h := c.h
+	if 2*len(c.recv) > recvBytesMax || &c.recv[0] != &c.in.buf[0] || h.conns.InUse() > h.conns.Largest()/2 { // else the buffer is a message, which the transport owns
+		return
+	}
+	b := h.conns.Alloc(2 * len(c.recv))
+	if b == nil {
+		return
+	}
+	n := copy(b, c.in.unread())
+	h.conns.Free(c.recv)
+	c.recv, c.in = b, inbox{buf: b, wr: n}
+}
+
 // submitWithRoom submits a request with room for an answer of want bytes.
 func (c *Server) submitWithRoom(s *slot, want int) {
 	s.req.Need = uint32(want)
@@ -360,7 +379,7 @@ func (c *Server) countRequest() {
 
 // unanswered returns the number of received requests whose answer is not sent completely.
 func (c *Server) unanswered() int {
-	n := len(c.slots) - len(c.free)
+	n := len(c.slots) - len(c.free) + c.out.more
 	if c.cur != nil {
 		n-- // not received completely
 	}
@@ -475,6 +494,11 @@ func (c *Server) handed(pieces int) {
 	if pieces > 0 {
 		c.h.watch()
 	}
+}
+
+// SentCanWait reports whether nothing waits for the completion of a send of all queued bytes: no connection of the loop waits for memory or a slot, and this one does not end.
+func (c *Server) SentCanWait() bool {
+	return c.state == stateOpen && !c.ended && !c.h.closing && !c.account.Waits() && c.h.Pool.Waiting() == 0
 }
 
 // Sent implements Side.

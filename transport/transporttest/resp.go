@@ -453,6 +453,35 @@ func respCounters(t *testing.T, n Network) {
 	Until(t, "the connection to be gone", func() bool { s := r.stats(); return s.Conns == 0 && s.ConnBytes == 0 && s.PoolBytes == 0 })
 }
 
+// RespEnters requires that a server which sleeps in its ring enters the kernel most times on average for a command, when one is in flight at a time.
+func RespEnters(t *testing.T, n Network, most float64) {
+	const commands = 500
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	enters := func() uint64 {
+		s, err := transport.ReadCounters(r.group.Net()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Enters
+	}
+	exchange := func(send, want string) {
+		if _, err := io.WriteString(c, send); err != nil {
+			t.Fatal(err)
+		}
+		c.expect(want)
+	}
+	exchange(command("SET", "k", "v"), "+OK\r\n")
+	before := enters()
+	for range commands / 2 {
+		exchange(command("SET", "k", "v"), "+OK\r\n")
+		exchange(command("GET", "k"), bulk("v"))
+	}
+	if got := float64(enters()-before) / commands; got > most {
+		t.Errorf("%.2f enters for a command, at most %.2f are enough", got, most)
+	}
+}
+
 func respNeverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
 	well := r.bystander()

@@ -480,6 +480,8 @@ type Held struct {
 	wait  []*kv.Request
 	seen  atomic.Int64 // received requests
 	read  atomic.Int64 // bytes of values that were read for gets
+
+	directCalls int // of Read and Write
 }
 
 func (h *Held) OnEvent(uint64, int32, uint32) {}
@@ -501,15 +503,52 @@ func (h *Held) Submit(r *kv.Request) {
 	h.answer(r)
 }
 
+var _ kv.Direct = (*Held)(nil)
+
+// Read implements kv.Direct for some of the keys, so that a test has gets of both ways.
+func (h *Held) Read(keys, values [][]byte) int {
+	keys = keys[:h.direct(len(keys))]
+	for i, k := range keys {
+		values[i] = h.items[string(k)]
+	}
+	return len(keys)
+}
+
+// Write implements kv.Direct for some of the keys.
+func (h *Held) Write(keys, values [][]byte) int {
+	keys = keys[:h.direct(len(keys))]
+	for i, k := range keys {
+		h.put(k, values[i])
+	}
+	return len(keys)
+}
+
+// direct returns how many of n requests are executed at once: 0 to 3 in turn, or none while requests are delayed.
+func (h *Held) direct(n int) int {
+	if h.hold || len(h.wait) > 0 {
+		return 0
+	}
+	h.directCalls++
+	n = min(n, h.directCalls%4)
+	h.seen.Add(int64(n))
+	return n
+}
+
+func (h *Held) put(key, value []byte) {
+	if v, there := h.items[string(key)]; there && len(v) == len(value) {
+		copy(v, value)
+	} else {
+		h.items[string(key)] = append([]byte{}, value...)
+	}
+}
+
 func (h *Held) answer(r *kv.Request) {
 	loop.Mark(r, kv.StageDisk)
 	r.Status = kv.StatusOK
 	v, there := h.items[string(r.Key)]
 	switch {
-	case r.Op == kv.OpPut && there && len(v) == len(r.Value):
-		copy(v, r.Value)
 	case r.Op == kv.OpPut:
-		h.items[string(r.Key)] = append([]byte(nil), r.Value...)
+		h.put(r.Key, r.Value)
 	case r.Op == kv.OpScan:
 		h.scan(r)
 	case r.Op == kv.OpKeys:
