@@ -105,6 +105,7 @@ func (s *socket) send() bool {
 	if o.entries, o.silent = 1, silent; silent {
 		e.SkipSuccess()
 		d.silent = append(d.silent, s)
+		d.silentTo = d.l.Sockets().Mark()
 	}
 	d.count.Sends++
 	return true
@@ -119,7 +120,7 @@ func (s *socket) sentCanWait() bool {
 
 // settle ends the silent sends of earlier turns that have not failed. The ring's completions were handled before.
 func (d *ringEngine) settle() {
-	if len(d.silent) == 0 || !d.l.Sockets().Settled() {
+	if len(d.silent) == 0 || !d.l.Sockets().Settled(d.silentTo) {
 		return
 	}
 	for i, s := range d.silent {
@@ -215,7 +216,8 @@ func (s *socket) sent(res int32, flags uint32) {
 		o.chain = nil
 	}
 	short := o.done < o.want
-	o.full, o.silent = o.silent && short, false
+	silent := o.silent
+	o.full, o.silent = silent && short, false
 	if o.pieces != nil && short {
 		o.closePieces() // pieces left in the group are not the next bytes
 	}
@@ -225,7 +227,7 @@ func (s *socket) sent(res int32, flags uint32) {
 	case o.err != nil:
 		s.onEnd(s, o.err)
 		return
-	case short:
+	case short && !silent: // a silent one was not to wait for room
 		count.Shorts++
 	}
 	if c, ok := s.side.(truncationMarker); ok && short && s.d.o.Large == Once {

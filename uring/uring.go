@@ -71,6 +71,7 @@ type ringEngine struct {
 	returned bool          // buffers were returned since they were last published
 	skips    bool          // sends may be silent
 	silent   []*socket     // those with a silent send in flight, and some whose silent send has failed
+	silentTo uint32        // Ring.Mark behind the last silent send
 	sockets  stream.Table[*socket]
 	touched  stream.Touched[*socket]
 	window   [2][]byte // scratch of receive
@@ -274,6 +275,12 @@ func (d *ringEngine) Flush() {
 	if d.returned {
 		d.returned = false
 		d.bufs.Publish()
+	}
+	for _, s := range d.silent { // another socket may have begun to wait since
+		if s.out.silent && !s.sentCanWait() {
+			d.l.Again()
+			break
+		}
 	}
 }
 

@@ -41,7 +41,8 @@ func (*Ring) NAPI(time.Duration) error       { panic(never) }
 func (*Ring) Multishot() bool                { panic(never) }
 func (*Ring) Bundles() bool                  { panic(never) }
 func (*Ring) SkipsSuccess() bool             { panic(never) }
-func (*Ring) Settled() bool                  { panic(never) }
+func (*Ring) Settled(uint32) bool            { panic(never) }
+func (*Ring) Mark() uint32                   { panic(never) }
 func (*Ring) Close() error                   { panic(never) }
 
 func (*Ring) registerGroup(*bufReg) (uint16, error) { panic(never) }

@@ -31,6 +31,7 @@ type Ring struct {
 	groups  int      // numbers of buffer groups that were used
 	spare   []uint16 // of these, those that are free
 	pending uint32   // filled and not yet shown to the kernel
+	taken   uint32   // position in the submission queue up to which the kernel had taken entries when Reap was last called without an overflow
 	entries uint32   // of the submission queue
 	bundles bool     // the kernel has them
 	skips   bool     // the kernel has SQE.SkipSuccess
@@ -259,19 +260,27 @@ func (r *Ring) Idle() bool {
 	return !r.sqPoll || atomic.LoadUint32(r.sqFlags)&sqNeedWakeup != 0
 }
 
-// SkipsSuccess reports whether entries may use SQE.SkipSuccess (Linux 5.17). With SQPoll they may not, because Settled does not apply.
-func (r *Ring) SkipsSuccess() bool { return r.skips && !r.sqPoll }
+// SkipsSuccess reports whether entries may use SQE.SkipSuccess. Linux 5.17 has the flag, but before 6.1 a send that failed after a part had been sent did not return the number of these
+// bytes (commit 7e6b638ed501). IORING_OP_SENDMSG_ZC is of 6.1, too. With SQPoll they may not, because Settled does not apply.
+func (r *Ring) SkipsSuccess() bool { return r.skips && !r.sqPoll && r.Supports(OpSendmsgZC) }
 
-// Settled reports whether the kernel has executed all entries that were submitted, as far as they do not wait, and all completions are visible. After Reap has returned them all, an
-// entry with SQE.SkipSuccess that may not wait and has no completion has succeeded.
-func (r *Ring) Settled() bool {
-	return r.untaken() == 0 && atomic.LoadUint32(r.sqFlags)&sqOverflow == 0
+// Mark identifies the entries that were filled so far, for Settled.
+func (r *Ring) Mark() uint32 {
+	sq := *(**submissionQueue)(unsafe.Pointer(r.r))
+	return atomic.LoadUint32(sq.tail) + r.pending
 }
+
+// Settled reports whether the kernel had taken all entries of a Mark when Reap was last called, and Reap has had all completions since then. Of these entries, one with SQE.SkipSuccess
+// that may not wait and has had no completion has succeeded.
+func (r *Ring) Settled(mark uint32) bool { return int32(r.taken-mark) >= 0 }
 
 // Reap copies completions that are visible into dst, oldest first, and frees their places.
 func (r *Ring) Reap(dst []CQE) int {
 	if atomic.LoadUint32(r.sqFlags)&sqOverflow != 0 {
 		r.Overflows++
+	} else {
+		sq := *(**submissionQueue)(unsafe.Pointer(r.r))
+		r.taken = atomic.LoadUint32(sq.head) // before completions are counted: those of entries taken later may not be visible yet
 	}
 	ready := int(r.r.CQReady())
 	if ready == 0 {

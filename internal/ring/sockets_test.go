@@ -240,15 +240,20 @@ func TestSilentSendsCompleteUnlessTheySucceed(t *testing.T) {
 				e.Send(out, b, unix.MSG_DONTWAIT|unix.MSG_WAITALL|unix.MSG_NOSIGNAL)
 			}
 			e.SkipSuccess()
+			mark := r.Mark()
 			r.Next(2).Nop()
+			if r.Settled(mark) {
+				t.Fatal("it is executed before it was submitted")
+			}
 			if err := r.Enter(1, 0); err != nil {
 				t.Fatal(err)
 			}
-			if !r.Settled() {
+			var c [8]CQE
+			got := c[:r.Reap(c[:])]
+			if !r.Settled(mark) {
 				t.Fatal("not all that was submitted is executed")
 			}
-			var c [8]CQE
-			for _, c := range c[:r.Reap(c[:])] {
+			for _, c := range got {
 				if c.UserData == 1 {
 					return int(c.Res), true
 				}

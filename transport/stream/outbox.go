@@ -124,6 +124,7 @@ func (o *outbox) popWhole(max int) (b []byte, slot int) {
 		return nil, 0
 	}
 	slot = m.slot
+	o.more -= m.more
 	o.Drop()
 	return b, slot
 }
