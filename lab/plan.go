@@ -89,14 +89,26 @@ func (p *Plan) Text() ([]byte, error) {
 
 // LockPlan opens the plan's file in a folder, with flags as for os.OpenFile, and locks it. No other kvwire run can use the folder until the file is closed.
 func LockPlan(dir string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, PlanFile), flags, 0o644)
-	if err != nil {
-		return nil, err
+	name := filepath.Join(dir, PlanFile)
+	for {
+		f, err := os.OpenFile(name, flags, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		if err := report.TryLock(f); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: another kvwire run uses this folder: %w", dir, err), f.Close())
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if now, err := os.Stat(name); err == nil && os.SameFile(mine, now) {
+			return f, nil
+		}
+		if err := f.Close(); err != nil { // it was replaced between the two steps: the lock is that of a file without a name
+			return nil, err
+		}
 	}
-	if err := report.TryLock(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: another kvwire run uses this folder: %w", dir, err), f.Close())
-	}
-	return f, nil
 }
 
 // Runs are all runs of the plan, by generation. Load hosts measure no stages, so with load hosts Runs removes the experiment's stages.

@@ -12,9 +12,8 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Headers have a checksum only where neither the network's own nor a completion vouches for them, and with a client that does not know better: the clients of the hostile
-// tests (rawConn) offer no feature, and use checksums with every verb.
-func TestHeadersHaveAChecksumWithWritePollAlone(t *testing.T) {
+// Headers have a checksum with write-poll, and with clients that do not offer the feature, such as those of the hostile tests (rawConn).
+func TestOnlyWritePollHasHeaderChecksums(t *testing.T) {
 	for _, v := range []Verb{Send, Write, Read, WritePoll} {
 		t.Run(v.String(), func(t *testing.T) {
 			n := need(t, Options{Verb: v})

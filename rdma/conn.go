@@ -123,11 +123,11 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration, o Options, call func(func() error) error) {
 	ctx, cancel := context.WithTimeout(ctx, max)
 	defer cancel()
-	from, _, err := route(ctx, addr)
+	from, to, err := route(ctx, addr)
 	if err != nil {
 		return
 	}
-	if c, err := pick(from); err == nil {
+	if c, err := pick(from); err == nil && device.CheckReach(device.Local(), c, to.Addr()) == nil {
 		_ = call(func() error {
 			_, err := hubFor(l, c, o)
 			return err

@@ -213,7 +213,7 @@ func (l *link) peerAccess() verbs.Access {
 }
 
 // features returns the features of a connection with this verb. Each packet of a reliable connection has a checksum (ICRC), and a completion means that all bytes of a
-// message are there, so headers need no checksum of their own. With write-poll no completion vouches for that: there the checksum finds a header of which only a part is visible.
+// message are there, so headers need no checksum of their own. With write-poll there is no such completion: there the checksum detects a header of which only a part is visible.
 func (v Verb) features() uint32 {
 	if v == WritePoll {
 		return 0

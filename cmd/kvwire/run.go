@@ -68,7 +68,7 @@ func runCommand(ctx context.Context, args []string) error {
 	s.BoolVar(&o.Estimate, "estimate", false, "print the time and disk space; run nothing")
 	s.IntVar(&o.Retry, "retry", 0, "whole runs only: repeat a run that was disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
 	s.BoolVar(&o.KeepData, "keep-data", false, "keep the stores that were loaded for the runs; default: they are removed at the end")
-	s.StringVar(&o.Resume, "resume", "", "a folder of results: measure the generations and runs that are missing or have failed there; with --generations, add some")
+	s.StringVar(&o.Resume, "resume", "", "a folder of results: measure the generations and runs that are missing or have failed there; with --generations N, add generations until there are N")
 	if err := f.parse(args, o.SetArguments); err != nil {
 		return err
 	}

@@ -85,13 +85,17 @@ func (f *Settings) LinkWorks() error {
 	}
 	switch {
 	case f.Server.Transport == "rdma" && f.RDMA.Modelled():
-		return errors.New("a link of the run's own cannot carry RDMA over the model of a device: --rdma-model loss=0.01 has the model's own loss")
+		return errors.New("the model of a device uses no link: leave --link-rate out, and set losses with --rdma-model loss=0.01")
 	case f.Server.Transport == "rdma" && !fleet.InGuest():
-		return errors.New("--link-rate makes network namespaces, in which RDMA does not work: in a guest (kvwire run --vm) it does without them")
+		return errors.New("--link-rate makes network namespaces, and soft-RoCE works in the first one only: measure in a guest (kvwire run --vm), where both ends are in the first one")
 	case os.Geteuid() != 0:
 		return errors.New("--link-rate makes network namespaces, which needs root")
 	}
-	for _, tool := range []string{"ip", "tc"} {
+	tools := []string{"ip", "tc"}
+	if f.Server.Transport == "rdma" {
+		tools = append(tools, "rdma")
+	}
+	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("--link-rate: %w (the package iproute2 has it)", err)
 		}
@@ -148,7 +152,7 @@ func (l *link) build(ends [2]linkEnd, bitsPerS, loss float64, frames, rdma bool)
 	for _, e := range ends {
 		bits := "24"
 		if e.space == "" {
-			bits = "32" // routes reaches the other end
+			bits = "32" // a route (see route) leads to the other end
 		}
 		at := []string{"root"}
 		commands := [][]string{
@@ -181,12 +185,16 @@ func (l *link) build(ends [2]linkEnd, bitsPerS, loss float64, frames, rdma bool)
 const linkNet, linkTable, linkPref, localPref = "10.231.0.0/16", "231", "10", "1000"
 
 // route makes packets between the two ends, whose addresses are both this namespace's own, cross the link: packets that are sent here are routed by the table of
-// links before that of own addresses (ip-rule(8): iif lo), and those that arrive by the latter, as before. The entries of neighbours are permanent, since the link
-// may lose questions for them.
+// links before that of own addresses (ip-rule(8): iif lo), and those that arrive by the latter, as before. Neighbour entries are permanent, because the link
+// may lose ARP requests.
 func route(ends [2]linkEnd, rdma bool) error {
 	_ = run("ip", "rule", "add", "pref", localPref, "lookup", "local") // fails where it is there
 	_ = run("ip", "rule", "add", "pref", linkPref, "to", linkNet, "iif", "lo", "lookup", linkTable)
-	_ = run("ip", "rule", "del", "pref", "0")
+	rules, err := exec.Command("ip", "rule", "show", "pref", localPref).Output()
+	if err != nil || !strings.Contains(string(rules), "lookup local") {
+		return fmt.Errorf("link: no rule %s for the machine's own addresses could be added: %w: %s", localPref, err, rules)
+	}
+	_ = run("ip", "rule", "del", "pref", "0") // fails where it is gone
 	for i, e := range ends {
 		peer := ends[1-i]
 		mac, err := os.ReadFile("/sys/class/net/" + peer.dev + "/address")
@@ -212,7 +220,8 @@ func route(ends [2]linkEnd, rdma bool) error {
 	return nil
 }
 
-// close removes the namespaces, or the veth pair: one goes with the other, as do routes and devices of soft-RoCE. Their processes have ended.
+// close removes the namespaces, or, in a guest, one end of the veth pair. The kernel then removes the other end, the routes and the soft-RoCE devices. The processes at the ends
+// have ended.
 func (l *link) close() error {
 	var errs []error
 	for _, e := range l.ends {

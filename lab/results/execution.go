@@ -39,10 +39,11 @@ type Execution struct {
 	Log    *os.File    // run.log
 	Cut    bool        // Run was interrupted
 
-	keeper   *Keeper
-	planLock *os.File // the plan's file: its lock is this process'
-	begun    time.Time
-	reported bool // Finish has written the report
+	keeper      *Keeper
+	planLock    *os.File // the plan's file: its lock is this process'
+	planChanged bool     // and must be written
+	begun       time.Time
+	reported    bool // Finish has written the report
 }
 
 // Create makes the folder for a new execution of the experiment that arg names: dir, or one below Parent if dir is "". plan has the settings, the
@@ -136,7 +137,7 @@ func hasResults(dir string) error {
 }
 
 // Resume continues the execution in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped
-// and can be run here now, are measured again, and keep their rows until then. generations is the new number of generations, at least as many as are planned; 0: those.
+// and can be run here now, are measured again, and keep their rows until then. generations is the new total, not below the planned one; 0 keeps the planned number.
 func Resume(x *experiment.Experiment, dir string, generations int, reader Reader, p Program) (*Execution, error) {
 	e := &Execution{begun: time.Now()}
 	if err := e.resume(x, dir, generations, reader, p); err != nil {
@@ -162,12 +163,14 @@ func (e *Execution) resume(x *experiment.Experiment, dir string, generations int
 		return fmt.Errorf("%s: it was started by kvwire %s, and this is %s: continue with that version, or run the experiment again", dir, e.Plan.GitRev, p.GitRev)
 	}
 	if generations != 0 && generations != e.Plan.Generations {
-		if err := e.extend(generations); err != nil {
+		plan, err := e.extended(generations)
+		if err != nil {
 			return err
 		}
-		if e.Folder, err = Load(dir, x, reader); err != nil {
+		if e.Folder, err = load(dir, x, plan, reader); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
+		e.planChanged = true
 	}
 	maps.DeleteFunc(e.Rows, func(_ string, row report.Row) bool {
 		n, _ := row.Slices.Get()
@@ -195,32 +198,37 @@ func (e *Execution) resume(x *experiment.Experiment, dir string, generations int
 	return nil
 }
 
-// extend plans more generations, with as much time for each as before.
-func (e *Execution) extend(generations int) error {
+// extended returns the plan with more generations, and with as much time for each as before.
+func (e *Execution) extended(generations int) (lab.Plan, error) {
 	p := e.Plan
 	switch {
 	case generations < p.Generations:
-		return exit.Usagef("%s: it has %d generations, and --generations %d can only add some", e.Dir, p.Generations, generations)
+		return p, exit.Usagef("%s: it has %d generations, and --generations %d can only add some", e.Dir, p.Generations, generations)
 	case generations > experiment.MaxGenerations:
-		return exit.Usagef("%s: --generations %d: at most %d", e.Dir, generations, experiment.MaxGenerations)
+		return p, exit.Usagef("%s: --generations %d: at most %d", e.Dir, generations, experiment.MaxGenerations)
 	case p.Until > 0:
-		return exit.Usagef("%s: it ends by --until, which has its number of generations: leave out --generations", e.Dir)
+		return p, exit.Usagef("%s: it ends by --until, which has its number of generations: leave out --generations", e.Dir)
 	}
 	p.Time = p.Time * time.Duration(generations) / time.Duration(p.Generations)
 	p.Generations = generations
-	text, err := p.Text()
+	return p, nil
+}
+
+// replacePlan writes the changed plan. The lock of the file before is held until that of the new one is there.
+func (e *Execution) replacePlan() error {
+	text, err := e.Plan.Text()
+	if err == nil {
+		err = report.WriteFile(filepath.Join(e.Dir, lab.PlanFile), text)
+	}
 	if err != nil {
+		return fmt.Errorf("%s: plan %d generations: %w", e.Dir, e.Plan.Generations, err)
+	}
+	before := e.planLock
+	if e.planLock, err = lab.LockPlan(e.Dir, os.O_RDWR); err != nil {
 		return err
 	}
-	if err := report.ForgetManifest(e.Dir); err != nil {
-		return err
-	}
-	if err = report.WriteFile(filepath.Join(e.Dir, lab.PlanFile), text); err != nil {
-		return fmt.Errorf("%s: plan %d generations: %w", e.Dir, generations, err)
-	}
-	_ = e.planLock.Close() // of the file that was replaced
-	e.planLock, err = lab.LockPlan(e.Dir, os.O_RDWR)
-	return err
+	_ = before.Close()
+	return nil
 }
 
 // RunLog is the file with what processes write to standard error.
@@ -230,6 +238,11 @@ const RunLog = "run.log"
 func (e *Execution) open(p Program) (err error) {
 	if err := report.ForgetManifest(e.Dir); err != nil { // Finish writes a new one
 		return err
+	}
+	if e.planChanged {
+		if err := e.replacePlan(); err != nil {
+			return err
+		}
 	}
 	if e.Log, err = os.OpenFile(filepath.Join(e.Dir, RunLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
 		return err

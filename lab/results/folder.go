@@ -114,6 +114,11 @@ func Load(dir string, x *experiment.Experiment, reader Reader) (*Folder, error) 
 	if err != nil {
 		return nil, err
 	}
+	return load(dir, x, plan, reader)
+}
+
+// load is Load with a plan that is not the file's.
+func load(dir string, x *experiment.Experiment, plan lab.Plan, reader Reader) (*Folder, error) {
 	if plan.Primary && !x.OnlyPrimary() {
 		return nil, fmt.Errorf("%s has only the questions with primary claims, but %s has no primary claims: run the experiment again", filepath.Join(dir, lab.PlanFile), lab.ExperimentCopy)
 	}
