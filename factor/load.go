@@ -54,7 +54,7 @@ var loadRows = []Factor{
 		Help:    "CPUs of the load generator's process; default: other CPUs than the server's",
 		Meaning: "CPUs of the client's process"},
 	{Name: "link-rate", Group: "Load", Side: Bench, Default: "0", Range: Span{"0", "1000G"}, At: func(v *Values) any { return &v.Load.LinkRate },
-		Help:    "bits per second of a link between server and client (2.5G), which the run makes from two network namespaces, a veth pair and token buckets (TBF); needs root; 8000 at least; 0: no link",
+		Help:    "bits per second of a link between server and client (2.5G), which the run makes from a veth pair and token buckets (TBF), each end in a network namespace (in a guest both in the first one); needs root; 8000 at least; 0: no link",
 		Meaning: "bits per second of the link that the run made between server and client; 0: none",
 		Sweep:   Where("transport", "tcp", "uring", "udp", "rdma")},
 	{Name: "link-loss", Group: "Load", Side: Bench, Default: "0%", Range: Span{"0%", "50%"}, At: func(v *Values) any { return &v.Load.LinkLoss },

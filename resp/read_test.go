@@ -115,7 +115,7 @@ func TestReadGetIsReadForOneForm(t *testing.T) {
 }
 
 // ReadPut finds only what Read finds, too: whole SETs of a key and a value. It leaves other forms to Read.
-func TestReadPutIsReadForOneForm(t *testing.T) {
+func TestReadPutAgreesWithRead(t *testing.T) {
 	for text, found := range map[string]bool{
 		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n":                  true,
 		"*3\r\n$3\r\nsEt\r\n$3\r\n\r\n$\r\n$5\r\n$1\r\nv\r\n":        true,

@@ -74,7 +74,7 @@ func TestDirectGetsAndPutsDoWhatAMapDoes(t *testing.T) {
 }
 
 // Requests are needed for items on disk, for exported ones, for a put without memory, and once the partition closes.
-func TestWhatIsNotExecutedAtOnce(t *testing.T) {
+func TestSomeGetsAndPutsNeedRequests(t *testing.T) {
 	keys, values := [][]byte{[]byte("a"), []byte("b")}, [][]byte{[]byte("1"), []byte("2")}
 	none := func(t *testing.T, g *rig) {
 		g.on(func() {

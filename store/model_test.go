@@ -350,7 +350,7 @@ func (m *model) checkAll() {
 	}
 }
 
-// rounds is n, fewer in a short run, and more in a long one (make test-long).
+// rounds is half of n in make test, a tenth in a short run, and five times n in make test-long.
 func rounds(n int) int {
 	switch {
 	case testing.Short():
@@ -358,7 +358,7 @@ func rounds(n int) int {
 	case os.Getenv("KVWIRE_LONG") != "":
 		return 5 * n
 	}
-	return n
+	return n / 2
 }
 
 func TestStoreDoesWhatAMapDoes(t *testing.T) {

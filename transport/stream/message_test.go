@@ -182,7 +182,7 @@ func TestSmallAnswersAreCopied(t *testing.T) {
 	p.next(1 << 20)
 }
 
-// Headers are without a checksum if the client can do without and the transport supports that, and with one otherwise. The other kind ends the connection.
+// Headers have no checksum if the client offers the feature and the transport supports it, and have one otherwise. A header of the other kind ends the connection.
 func TestHeadersWithoutAChecksumAreNegotiated(t *testing.T) {
 	for _, c := range []struct {
 		name               string
