@@ -57,15 +57,8 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if o, err = o.Defaults(); err != nil {
 		return nil, err
 	}
-	call := func(f func() error) error {
-		var failed error
-		if err := l.Call(func() { failed = f() }); err != nil {
-			return err
-		}
-		return failed
-	}
 	if !o.Redis {
-		openEarly(ctx, l, addr, o.DialMax, opts, call)
+		openEarly(ctx, l, addr, o.DialMax, opts)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
@@ -83,7 +76,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		if err != nil {
 			return err
 		}
-		return call(func() error {
+		return onLoop(l, func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
 				if opts.Connect == ByCM {
 					_, _ = rand.Read(k.pair.own.token[:])
@@ -99,7 +92,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 			err = k.connectCM(ctx, from, to, hello)
 		}
 		if err == nil {
-			err = call(func() (err error) {
+			err = onLoop(l, func() (err error) {
 				c, err = k.begin(s.Fd, hello)
 				return err
 			})
@@ -118,9 +111,17 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	return c, nil
 }
 
+// onLoop calls f on a loop, and returns its error, or the loop's if that has ended.
+func onLoop(l *loop.Loop, f func() error) (err error) {
+	if ended := l.Call(func() { err = f() }); ended != nil {
+		return ended
+	}
+	return err
+}
+
 // openEarly opens the device to addr and registers the memory, which may take seconds, before a server begins to wait for the hello. Dial does what fails here
 // again, and returns the error.
-func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration, o Options, call func(func() error) error) {
+func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration, o Options) {
 	ctx, cancel := context.WithTimeout(ctx, max)
 	defer cancel()
 	from, to, err := route(ctx, addr)
@@ -128,7 +129,7 @@ func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration
 		return
 	}
 	if c, err := pick(from); err == nil && device.CheckReach(device.Local(), c, to.Addr()) == nil {
-		_ = call(func() error {
+		_ = onLoop(l, func() error {
 			_, err := hubFor(l, c, o)
 			return err
 		})

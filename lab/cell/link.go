@@ -191,8 +191,11 @@ func route(ends [2]linkEnd, rdma bool) error {
 	_ = run("ip", "rule", "add", "pref", localPref, "lookup", "local") // fails where it is there
 	_ = run("ip", "rule", "add", "pref", linkPref, "to", linkNet, "iif", "lo", "lookup", linkTable)
 	rules, err := exec.Command("ip", "rule", "show", "pref", localPref).Output()
-	if err != nil || !strings.Contains(string(rules), "lookup local") {
-		return fmt.Errorf("link: no rule %s for the machine's own addresses could be added: %w: %s", localPref, err, rules)
+	if err != nil {
+		return fmt.Errorf("link: ip rule show: %w", err)
+	}
+	if !strings.Contains(string(rules), "lookup local") {
+		return fmt.Errorf("link: ip rule add did not add rule %s for the machine's own addresses", localPref)
 	}
 	_ = run("ip", "rule", "del", "pref", "0") // fails where it is gone
 	for i, e := range ends {
