@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 )
 
@@ -10,22 +11,23 @@ import (
 type KeyDist uint8
 
 const (
-	DistOfMix KeyDist = iota // that of the mix: see Spec.KeyDist
-	Uniform                  // all records equally often
-	Zipfian                  // few records most often, spread over the key space as YCSB does
-	Latest                   // the youngest records most often
-	TraceKeys                // those of the trace
+	DistOfMix      KeyDist = iota // that of the mix: see Spec.KeyDist
+	Uniform                       // all records equally often
+	Zipfian                       // few records most often, spread over the key space as YCSB does: ranks of 10^10
+	ZipfianRecords                // as Zipfian, with one rank for each record, as KVell draws: more skewed
+	Latest                        // the youngest records most often
+	TraceKeys                     // those of the trace
 	distEnd
 )
 
-var distNames = [...]string{"default", "uniform", "zipfian", "latest", "trace"}
+var distNames = [...]string{"default", "uniform", "zipfian", "zipfian-records", "latest", "trace"}
 
 // String is the distribution as it stands in the key_dist column.
 func (d KeyDist) String() string { return name(distNames[:], int(d)) }
 
 // ParseKeyDist reads the name of a distribution that needs no trace.
 func ParseKeyDist(s string) (KeyDist, error) {
-	i, err := index(distNames[1:TraceKeys], s, "key distribution", "uniform, zipfian or latest")
+	i, err := index(distNames[1:TraceKeys], s, "key distribution", "uniform, zipfian, zipfian-records or latest")
 	return KeyDist(i + 1), err
 }
 
@@ -108,6 +110,21 @@ func scramble(v uint64) uint64 {
 	return h
 }
 
+// scatter maps ranks 0 to n-1 onto records 0 to n-1, one to one, so that popular records are not neighbours. The two multiplications and shifts
+// map the numbers of as many bits as n-1 has onto themselves one to one; a number that is not below n is mapped again (cycle walking, Black and Rogaway 2002).
+func scatter(rank, n uint64) uint64 {
+	width := uint(bits.Len64(n - 1))
+	mask, half := uint64(1)<<width-1, width/2+1
+	for v := rank; ; {
+		v = (v * 0x9E3779B97F4A7C15) & mask
+		v ^= v >> half
+		v = (v * 0xD6E8FEB86659FD93) & mask
+		if v ^= v >> half; v < n {
+			return v
+		}
+	}
+}
+
 // chooser picks records for one thread. A thread inserts records Records + i·threads + thread and
 // reads back only those of its own that were acknowledged: threads share nothing, and a run is the
 // same for the same seed whatever the timing of the others. (YCSB shares one counter.)
@@ -135,7 +152,7 @@ func newChooser(s Spec, thread, threads int, inserts bool) chooser {
 	switch s.KeyDist {
 	case Zipfian:
 		c.ranks = NewRanks(scrambleItems, s.Theta)
-	case Latest:
+	case ZipfianRecords, Latest:
 		c.ranks = NewRanks(s.Records, s.Theta)
 	}
 	if inserts {
@@ -152,6 +169,8 @@ func (c *chooser) read() uint64 {
 	case Zipfian:
 		// Loaded records only: a modulus that grows would make others popular with every insert.
 		return scramble(c.ranks.Rank(c.rng.Float64())) % c.records
+	case ZipfianRecords:
+		return scatter(c.ranks.Rank(c.rng.Float64()), c.records)
 	case Latest:
 		n := c.records + c.acked
 		c.ranks.Grow(n)

@@ -138,6 +138,39 @@ func TestZipfianIsSkewedAndScattered(t *testing.T) {
 	}
 }
 
+func TestZipfianRecordsHasARankForEachRecord(t *testing.T) {
+	const records, draws = 10_000, 500_000
+	counts := make([]int, records)
+	for _, id := range choose(ZipfianRecords, 7, records, draws) {
+		counts[id]++
+	}
+	for _, rank := range []uint64{0, 1, 9} { // its share is 1/(rank+1)^0.99 of the sum over all ranks
+		want := math.Pow(float64(rank+1), -0.99) / zeta(records, 0.99)
+		if share := float64(counts[scatter(rank, records)]) / draws; math.Abs(share-want) > 0.05*want {
+			t.Errorf("rank %d has %.4f of the requests, expected %.4f", rank, share, want)
+		}
+	}
+}
+
+func TestScatterIsOneToOneAndPartsNeighbours(t *testing.T) {
+	for _, n := range []uint64{1, 2, 3, 4, 5, 7, 8, 9, 100, 1023, 1024, 1025, 100_000} {
+		seen, close := make([]bool, n), 0
+		for rank := range n {
+			v := scatter(rank, n)
+			if v >= n || seen[v] {
+				t.Fatalf("%d records: rank %d has record %d, which is beyond the last or taken", n, rank, v)
+			}
+			seen[v] = true
+			if before := scatter((rank+n-1)%n, n); max(v, before)-min(v, before) < 4 {
+				close++
+			}
+		}
+		if n >= 1000 && close > int(n)/50 { // at random 7 of n
+			t.Errorf("%d records: %d ranks are near the rank before", n, close)
+		}
+	}
+}
+
 func TestUniformReachesEverythingAlike(t *testing.T) {
 	counts := make([]int, 100)
 	for _, id := range choose(Uniform, 3, 100, 100_000) {
@@ -151,7 +184,7 @@ func TestUniformReachesEverythingAlike(t *testing.T) {
 }
 
 func TestSameSeedSameKeys(t *testing.T) {
-	for _, d := range []KeyDist{Uniform, Zipfian, Latest} {
+	for _, d := range []KeyDist{Uniform, Zipfian, ZipfianRecords, Latest} {
 		a, b, other := choose(d, 5, 1000, 500), choose(d, 5, 1000, 500), choose(d, 6, 1000, 500)
 		if !slices.Equal(a, b) {
 			t.Errorf("%v: the same seed chose other keys", d)

@@ -180,7 +180,7 @@ func (y *ycsbFile) mix(w *Workload) {
 func (y *ycsbFile) keys(w *Workload) {
 	s := y.text("requestdistribution", "uniform")
 	var err error
-	if w.KeyDist, err = ParseKeyDist(s); err != nil {
+	if w.KeyDist, err = ParseKeyDist(s); err != nil || w.KeyDist == ZipfianRecords { // YCSB has no such name
 		y.fail("requestdistribution", "%q is not supported: uniform, zipfian or latest", clip(s))
 	}
 }

@@ -166,6 +166,7 @@ func TestWorkloadNamesTheMistakeAndItsLine(t *testing.T) {
 		"\nreadproportion=0\nupdateproportion=0":                            `dir/w:2: readproportion and the other proportions are all 0`,
 		"updateproportion=1e308\nreadproportion=1e308":                      `dir/w:2: readproportion and the other proportions: `,
 		"workload=site.ycsb.workloads.TimeSeriesWorkload":                   `dir/w:1: workload "site.ycsb.workloads.TimeSeriesWorkload" is not supported`,
+		"requestdistribution=zipfian-records":                               `dir/w:1: requestdistribution "zipfian-records" is not supported: uniform, zipfian or latest`,
 		"a=1\nrequestdistribution=hotspot":                                  `dir/w:2: requestdistribution "hotspot" is not supported: uniform, zipfian or latest`,
 		"requestdistribution=sequential":                                    `"sequential" is not supported`,
 		"requestdistribution=trace":                                         `"trace" is not supported`,

@@ -112,7 +112,7 @@ func fillFactors(row *Row, res *bench.Result) {
 		row.Depth = I(s.Depth)
 	}
 	row.ClientThreads = I(res.ClientThreads)
-	if s.KeyDist == bench.Zipfian || s.KeyDist == bench.Latest {
+	if s.KeyDist == bench.Zipfian || s.KeyDist == bench.ZipfianRecords || s.KeyDist == bench.Latest {
 		row.Theta = F(s.Theta)
 	}
 	if m, err := bench.ParseMix(s.Mix); err == nil && m.Share[bench.Scan] > 0 {
