@@ -4,6 +4,7 @@ import (
 	"math/bits"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/store/disk"
 )
@@ -28,17 +29,27 @@ type frame struct {
 	applied  kv.Queue // changes that are in the page, and complete with its next write
 	next     uint32   // of the queue that it is in
 	state    frameState
-	used     bool // since the clock's hand passed it
+	uses     uint8 // requests for the page since it was read or its place in a queue of the cache was last renewed; at most usesMost
 }
 
-// cache keeps pages in a fixed number of frames, evicted by CLOCK (Corbató 1968).
+// usesMost is the most uses that a page's frame counts, and so the number of times that its place in the queue is renewed without a further use.
+const usesMost = 3
+
+// youngShare is the share, 1 in so many, of the frames in which pages stay that have not been asked for again since they were read.
+const youngShare = 10
+
+// cache keeps pages in a fixed number of frames, evicted by S3-FIFO (Yang et al., SOSP 2023) without its queue of evicted pages: a page begins in the young queue and is
+// evicted from its end, unless it was asked for again. Then it goes to the old queue, at whose end it is evicted if it has no uses left, and else begins again with one
+// fewer. docs/adr/0050 has what this saves.
 type cache struct {
 	frames []frame // frame 0 is never used and has no memory
 	memory *arena.Arena
 	table  []uint32 // frames by page: open addressing with linear probing, at most half full
 	shift  uint
-	hand   uint32
-	clean  int // frames that are free or clean: the hand can stop at one
+	clean  int // frames that are free or clean: one of them can be assigned
+
+	unused     uint32 // the first frame that never had a page, and is in no queue; len(frames): there is none
+	young, old fifo.Queue[uint32]
 
 	toRead, toWrite frameQueue
 }
@@ -54,7 +65,8 @@ func newCache(bytes int) (*cache, error) {
 	}
 	_ = a.Huge() // a read through the cache takes about 8 % less CPU then
 	size := bits.Len(uint(2*n - 1))
-	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), hand: 1, clean: n}, nil
+	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), clean: n,
+		unused: 1, young: fifo.Make[uint32](n), old: fifo.Make[uint32](n)}, nil
 }
 
 func (c *cache) page(f uint32) []byte { return c.pages(f, 1) }
@@ -94,11 +106,12 @@ func (c *cache) assign(id pageID) uint32 {
 		return 0
 	}
 	f := c.victim()
+	c.young.Push(f)
 	fr := &c.frames[f]
 	if fr.state == frameClean {
 		c.unmap(fr.id)
 	}
-	fr.id, fr.verified, fr.ahead, fr.used = id, 0, 0, true
+	fr.id, fr.verified, fr.ahead, fr.uses = id, 0, 0, 0
 	c.set(f, frameReading)
 	mask := uint32(len(c.table) - 1)
 	i := c.home(id)
@@ -109,17 +122,40 @@ func (c *cache) assign(id pageID) uint32 {
 	return f
 }
 
+// use counts a request for the page of a frame.
+func (c *cache) use(f uint32) {
+	if fr := &c.frames[f]; fr.uses < usesMost {
+		fr.uses++
+	}
+}
+
+// victim removes a free or clean frame from its queue and returns it: a request for the page that it may have is the least likely. There must be one.
 func (c *cache) victim() uint32 {
-	for {
-		f := c.hand
-		if c.hand++; int(c.hand) == len(c.frames) {
-			c.hand = 1
+	if int(c.unused) < len(c.frames) {
+		c.unused++
+		return c.unused - 1
+	}
+	// The old queue may have no frame that can be evicted; after so many steps, each frame in it has lost its uses.
+	for left := (usesMost + 1) * c.old.Len(); ; left-- {
+		if c.young.Len() > len(c.frames)/youngShare || c.young.Len() > 0 && left <= 0 {
+			f := c.young.Pop()
+			fr := &c.frames[f]
+			if fr.uses == 0 && evictable(fr.state) {
+				return f
+			}
+			fr.uses = 0
+			c.old.Push(f)
+			continue
 		}
+		f := c.old.Pop()
 		fr := &c.frames[f]
-		if fr.state == frameFree || fr.state == frameClean && !fr.used {
+		switch {
+		case fr.uses > 0:
+			fr.uses--
+		case evictable(fr.state):
 			return f
 		}
-		fr.used = false
+		c.old.Push(f)
 	}
 }
 
@@ -140,7 +176,7 @@ func evictable(s frameState) bool { return s == frameFree || s == frameClean }
 // drop empties a frame whose bytes may differ from the disk's.
 func (c *cache) drop(f uint32) {
 	c.unmap(c.frames[f].id)
-	c.frames[f].id, c.frames[f].ahead = 0, 0
+	c.frames[f].id, c.frames[f].ahead, c.frames[f].uses = 0, 0, 0
 	c.set(f, frameFree)
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"container/list"
 	"math/rand/v2"
 	"testing"
 )
@@ -198,6 +199,8 @@ func TestCacheFindsWhatItHolds(t *testing.T) {
 		switch {
 		case f != 0 && c.frames[f].id != id:
 			t.Fatal("find gives another page's frame")
+		case f != 0 && rng.IntN(2) == 0:
+			c.use(f)
 		case f != 0 && c.frames[f].state == frameClean && rng.IntN(8) == 0:
 			c.drop(f)
 		case f == 0:
@@ -223,6 +226,76 @@ func TestCacheFindsWhatItHolds(t *testing.T) {
 	for f := 1; f < len(c.frames); f++ {
 		if fr := &c.frames[f]; fr.state != frameFree && c.find(fr.id) != uint32(f) {
 			t.Fatal("a frame cannot be found")
+		}
+	}
+}
+
+// cacheOf returns a cache, and a function that asks it for pages of one class and returns how many it had not.
+func cacheOf(t *testing.T, pages int) func(page ...uint32) (misses int) {
+	c, err := newCache(pages * pageBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.memory.Close() })
+	return func(page ...uint32) (misses int) {
+		for _, n := range page {
+			id := place{0, n * uint32(classes[0].perPage)}.id()
+			if f := c.find(id); f != 0 {
+				c.use(f)
+				continue
+			}
+			misses++
+			c.set(c.assign(id), frameClean)
+		}
+		return misses
+	}
+}
+
+func TestPagesAskedForOnceDoNotPushOutThoseAskedForAgain(t *testing.T) {
+	ask := cacheOf(t, 100)
+	var hot []uint32
+	for n := range uint32(80) {
+		hot = append(hot, n)
+	}
+	ask(hot...)
+	ask(hot...)
+	for n := range uint32(10_000) { // a scan
+		ask(1000 + n)
+	}
+	if n := ask(hot...); n > 0 {
+		t.Errorf("%d of %d pages that were asked for twice were evicted by pages asked for once", n, len(hot))
+	}
+}
+
+// The cache evicts as few pages of the requests' later ones as LRU does, or fewer: with a rank for each page, with most requests for the youngest, and with all alike.
+func TestTheCacheMissesNoMoreThanLRU(t *testing.T) {
+	const pages, room, requests = 10_000, 3000, 400_000
+	rng := rand.New(rand.NewPCG(3, 4))
+	ranks := rand.NewZipf(rng, 1.01, 1, pages-1)
+	order := rng.Perm(pages)
+	for name, draw := range map[string]func(i int) uint32{
+		"zipfian": func(int) uint32 { return uint32(order[ranks.Uint64()]) },
+		"latest":  func(i int) uint32 { return uint32(pages + i/20 - int(ranks.Uint64())) },
+		"uniform": func(int) uint32 { return rng.Uint32N(pages) },
+	} {
+		ask := cacheOf(t, room)
+		recent, at := list.New(), map[uint32]*list.Element{}
+		ours, lru := 0, 0
+		for i := range requests {
+			n := draw(i)
+			ours += ask(n)
+			if e := at[n]; e != nil {
+				recent.MoveToFront(e)
+				continue
+			}
+			lru++
+			if at[n] = recent.PushFront(n); len(at) > room {
+				delete(at, recent.Remove(recent.Back()).(uint32))
+			}
+		}
+		t.Logf("%s: %.4f of the requests missed, with LRU %.4f", name, float64(ours)/requests, float64(lru)/requests)
+		if float64(ours) > 1.01*float64(lru) {
+			t.Errorf("%s: %d misses, LRU has %d", name, ours, lru)
 		}
 	}
 }

@@ -208,11 +208,11 @@ func (p *Partition) frameOf(r *kv.Request, at place, blank bool) uint32 {
 	id := at.id()
 	f := c.find(id)
 	if f != 0 {
-		if !p.resumed {
+		if !p.resumed { // else it is the request for which the page was read
 			p.count.hits++
+			c.use(f)
 		}
 		fr := &c.frames[f]
-		fr.used = true
 		if fr.state == frameReading {
 			p.count.joins++
 			fr.waiting.Push(r)
