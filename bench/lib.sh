@@ -12,6 +12,14 @@ function median(v, n,   i, j, t) {
     for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j] < v[j-1]; j--) { t = v[j]; v[j] = v[j-1]; v[j-1] = t }
     return n % 2 ? v[(n+1)/2] : (v[n/2] + v[n/2+1]) / 2
 }
+# between sorts v[1] to v[n] and sets low and high to an interval that has the median of all rounds with a probability of 95 % or more (by the
+# signs: whatever the distribution is); - with fewer than 6 figures, which allow no such interval.
+function between(v, n,   k, p, q) {
+    low = high = "-"
+    median(v, n)
+    p = q = 0.5 ^ n # of k figures or fewer below the median, for k = 0
+    for (k = 0; 2 * p <= 0.05; k++) { low = v[k+1]; high = v[n-k]; q *= (n - k) / (k + 1); p += q }
+}
 function ratio(a, b) { return number(a) && number(b) ? a / b : "-" }
 function mean(a, b) { return number(a) && number(b) ? (a + b) / 2 : "-" }
 function show(f, x) { return number(x) ? sprintf(f, x) : "-" }'
@@ -30,8 +38,11 @@ figure() { # WHAT COMMAND…
 # median prints the median of the numbers in its input, one per line.
 median() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { print median(v, n) }'; }
 
-# medians prints, of a table without its head, each column's median from the second on, in a printf format; and if some runs have failed,
-# of how many rounds none was to be had.
+# interval prints the two ends of the interval of the median of the numbers in its input, one per line.
+interval() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { between(v, n); print low, high }'; }
+
+# medians prints, of a table without its head, each column's median from the second on, in a printf format, and the two ends of its 95 % interval (from, to); and if some
+# runs have failed, of how many rounds none was to be had.
 medians() { # FILE COLUMNS FORMAT
     local column
     printf 'median'
@@ -39,6 +50,14 @@ medians() { # FILE COLUMNS FORMAT
         awk -v c=$column '{ print $c }' "$1" | median | awk -v f="$3" "$figures_awk"'{ printf " %s", show(f, $1) }'
     done
     echo
+    local end
+    for end in 1 2; do
+        ((end == 1)) && printf from || printf to
+        for ((column = 2; column <= $2; column++)); do
+            awk -v c=$column '{ print $c }' "$1" | interval | awk -v e=$end -v f="$3" "$figures_awk"'{ printf " %s", show(f, $e) }'
+        done
+        echo
+    done
     awk -v n="$2" '
         { for (i = 2; i <= n; i++) if ($i == "-") { missing[i]++; some = 1 } }
         END { if (!some) exit; printf "failed"; for (i = 2; i <= n; i++) printf " %d", missing[i]; print "" }' "$1"

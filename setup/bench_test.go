@@ -24,6 +24,7 @@ run() { # NAME FIGURES…: counts this run, and fails or prints
 }`,
 	// 200 and 100 are how often a script looks for a server, which does not listen here.
 	"seq":     `case $1 in 100 | 200) ;; *) PATH=${PATH#*:} exec seq "$@" ;; esac`,
+	"shuf":    `[[ $1 == -e ]] || PATH=${PATH#*:} exec shuf "$@"; shift; printf '%s\n' "$@"`, // in the order given
 	"taskset": `shift 2; exec "$@"`,
 	"nproc":   `echo 2`,
 	"kvwire": `case $1 in
@@ -115,7 +116,12 @@ func TestFailedRunsAreInNoMedian(t *testing.T) {
 		{"echo.sh", []string{"2", "1"}, "sockperf 1, kvwire 4", []string{
 			" 1 - 10.00 20.00 20.00 - - -",
 			"median 10.000 10.000 20.000 20.000 1.000 2.000 -",
+			"from - - - - - - -",
 			"failed 1 0 0 1 1 1 2"}, "echo.sh: kvwire bench --transport uring failed and is left out"},
+		{"echo.sh", []string{"7", "1"}, "kvwire 1", []string{
+			"from 10.000 10.000 20.000 20.000 1.000 2.000 2.000",
+			"to 10.000 10.000 20.000 20.000 1.000 2.000 2.000",
+			"failed 0 0 1 0 0 1 0"}, "echo.sh: kvwire bench --transport tcp failed and is left out"},
 		{"store.sh", []string{"2", "1", "1k"}, "fio 1, kvwire 1, fio 10, kvwire 10", []string{
 			"get-depth-1 - 2000 - - -",
 			"get-depth-1 median ratio 0.500, A/A 1.000, 1 of 2 rounds failed",
@@ -148,5 +154,16 @@ func TestFailedRunsAreInNoMedian(t *testing.T) {
 				t.Errorf("a figure of a failed run: %q", wrong)
 			}
 		})
+	}
+}
+
+// The interval has the median with a probability of 95 % or more: of n figures the outer k on each side are left out, where at most k heads in n tosses of a coin have a
+// probability of at most 2.5 %.
+func TestTheIntervalOfAMedian(t *testing.T) {
+	for figures, want := range map[string]string{"5": "- -", "6": "1 6", "8": "1 8", "9": "2 8", "20": "6 15", "100": "40 61"} {
+		out, err := exec.CommandContext(t.Context(), "bash", "-c", `. ../bench/lib.sh; seq "$0" | shuf | interval`, figures).CombinedOutput()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("of 1 to %s: %q, expected %q (%v)", figures, got, want, err)
+		}
 	}
 }
