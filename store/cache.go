@@ -29,10 +29,9 @@ type frame struct {
 	applied  kv.Queue // changes that are in the page, and complete with its next write
 	next     uint32   // of the queue that it is in
 	state    frameState
-	uses     uint8 // requests for the page since it was read or its place in a queue of the cache was last renewed; at most usesMost
 }
 
-// usesMost is the most uses that a page's frame counts, and so the number of times that its place in the queue is renewed without a further use.
+// usesMost is the most uses that are counted for a frame, and so the number of times that its place in the queue is renewed without a further use.
 const usesMost = 3
 
 // youngShare is the share, 1 in so many, of the frames in which pages stay that have not been asked for again since they were read.
@@ -48,8 +47,9 @@ type cache struct {
 	shift  uint
 	clean  int // frames that are free or clean: one of them can be assigned
 
-	unused     uint32 // the first frame that never had a page, and is in no queue; len(frames): there is none
-	young, old fifo.Queue[uint32]
+	unused     uint32             // the first frame that never had a page, and is in no queue; len(frames): there is none
+	young, old fifo.Queue[uint32] // the other frames
+	uses       []uint8            // by frame: requests for its page since it was read, or since its place in a queue was last renewed; at most usesMost. Not in frame: most steps of victim need no more
 
 	toRead, toWrite frameQueue
 }
@@ -66,7 +66,7 @@ func newCache(bytes int) (*cache, error) {
 	_ = a.Huge() // a read through the cache takes about 8 % less CPU then
 	size := bits.Len(uint(2*n - 1))
 	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), clean: n,
-		unused: 1, young: fifo.Make[uint32](n), old: fifo.Make[uint32](n)}, nil
+		unused: 1, young: fifo.Make[uint32](n), old: fifo.Make[uint32](n), uses: make([]uint8, n+1)}, nil
 }
 
 func (c *cache) page(f uint32) []byte { return c.pages(f, 1) }
@@ -111,7 +111,7 @@ func (c *cache) assign(id pageID) uint32 {
 	if fr.state == frameClean {
 		c.unmap(fr.id)
 	}
-	fr.id, fr.verified, fr.ahead, fr.uses = id, 0, 0, 0
+	fr.id, fr.verified, fr.ahead, c.uses[f] = id, 0, 0, 0
 	c.set(f, frameReading)
 	mask := uint32(len(c.table) - 1)
 	i := c.home(id)
@@ -124,8 +124,8 @@ func (c *cache) assign(id pageID) uint32 {
 
 // use counts a request for the page of a frame.
 func (c *cache) use(f uint32) {
-	if fr := &c.frames[f]; fr.uses < usesMost {
-		fr.uses++
+	if c.uses[f] < usesMost {
+		c.uses[f]++
 	}
 }
 
@@ -135,24 +135,22 @@ func (c *cache) victim() uint32 {
 		c.unused++
 		return c.unused - 1
 	}
-	// The old queue may have no frame that can be evicted; after so many steps, each frame in it has lost its uses.
-	for left := (usesMost + 1) * c.old.Len(); ; left-- {
+	// After a round of the old queue without a victim, the young queue is next: all pages in the old one have uses, or are changed or written.
+	for left := c.old.Len(); ; left-- {
 		if c.young.Len() > len(c.frames)/youngShare || c.young.Len() > 0 && left <= 0 {
 			f := c.young.Pop()
-			fr := &c.frames[f]
-			if fr.uses == 0 && evictable(fr.state) {
+			if c.uses[f] == 0 && evictable(c.frames[f].state) {
 				return f
 			}
-			fr.uses = 0
+			c.uses[f] = 0
 			c.old.Push(f)
 			continue
 		}
 		f := c.old.Pop()
-		fr := &c.frames[f]
 		switch {
-		case fr.uses > 0:
-			fr.uses--
-		case evictable(fr.state):
+		case c.uses[f] > 0:
+			c.uses[f]--
+		case evictable(c.frames[f].state):
 			return f
 		}
 		c.old.Push(f)
@@ -176,7 +174,7 @@ func evictable(s frameState) bool { return s == frameFree || s == frameClean }
 // drop empties a frame whose bytes may differ from the disk's.
 func (c *cache) drop(f uint32) {
 	c.unmap(c.frames[f].id)
-	c.frames[f].id, c.frames[f].ahead, c.frames[f].uses = 0, 0, 0
+	c.frames[f].id, c.frames[f].ahead, c.uses[f] = 0, 0, 0
 	c.set(f, frameFree)
 }
 

@@ -49,7 +49,7 @@ func (r *files) finish(rows []report.Row, name string) error {
 // page is the report's content that follows from the findings alone.
 func (r *Folder) page(f *Findings) *report.Page {
 	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Carry: f.Carry, Steps: f.Steps,
-		Command: r.command(), Factor: r.Experiment.Compare, Matters: cmp.Or(r.Experiment.Matters, stats.Matters), Curves: r.curves(f.Questions)}
+		Command: r.command(f), Factor: r.Experiment.Compare, Matters: cmp.Or(r.Experiment.Matters, stats.Matters), Curves: r.curves(f.Questions)}
 	for _, a := range f.Questions {
 		q := report.PageQuestion{Title: r.questionName(a.Flags)}
 		for i, row := range a.Rows {
@@ -60,9 +60,18 @@ func (r *Folder) page(f *Findings) *report.Page {
 	return p
 }
 
-// command is the command line that runs the same experiment again.
-func (r *Folder) command() string {
-	s := fmt.Sprintf("kvwire run %s --generations %d --slice %v", r.Experiment.Name, r.Plan.Generations, r.Plan.Slice)
+// command is the command line that runs the same experiment again, on the host of which the rows' machine was a guest, if it was one.
+func (r *Folder) command(f *Findings) string {
+	s := "kvwire run "
+	for _, a := range f.Questions {
+		if slices.ContainsFunc(a.Rows, func(row report.Row) bool { return row.Accel != "" }) {
+			if s = "kvwire run --vm "; r.Plan.Launch.Addr != "" {
+				s = "kvwire run --vm=two "
+			}
+			break
+		}
+	}
+	s += fmt.Sprintf("%s --generations %d --slice %v", r.Experiment.Name, r.Plan.Generations, r.Plan.Slice)
 	if r.Plan.Time > 0 {
 		s += fmt.Sprintf(" --time %v", r.Plan.Time)
 	}
