@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares kvwire with a bare TCP echo: 64 bytes each way, one request at a time, both sides blocking or both spinning,
-# server and client on a CPU each. Each round has the four in a new random order; sockperf runs twice (A and A'), so that the table shows the noise. Prints the median round
+# server and client on a CPU each. Each round runs sockperf twice (A and A', so that the table shows the noise) and kvwire over tcp and uring, in a new random order. Prints the median round
 # trips and the ratios, of each round and of all, with 95 % intervals. A failed run is shown as -, counted below the medians, and in none of them.
 #
 #   bench/echo.sh [rounds] [seconds] [block|spin]      needs sockperf (Debian: apt-get install sockperf) and bin/kvwire
@@ -27,7 +27,7 @@ for _ in $(seq 100); do # until it listens
 	read -rt 0.05 <> <(:) || true
 done
 
-# sockperf's server is stopped while kvwire runs: with --nonblocked it may spin on the CPU of kvwire's.
+# sockperf's server is stopped while kvwire runs: with --nonblocked it may spin on the CPU of kvwire's server.
 bare() { # the median, in µs
 	pkill -CONT -P "$echo_pid" || true
 	figure sockperf round_trip

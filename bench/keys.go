@@ -13,7 +13,7 @@ type KeyDist uint8
 const (
 	DistOfMix      KeyDist = iota // that of the mix: see Spec.KeyDist
 	Uniform                       // all records equally often
-	Zipfian                       // few records most often, spread over the key space as YCSB does: ranks of 10^10
+	Zipfian                       // few records most often, spread over the key space as YCSB does, with 10^10 ranks
 	ZipfianRecords                // as Zipfian, with one rank for each record, as KVell draws: more skewed
 	Latest                        // the youngest records most often
 	TraceKeys                     // those of the trace
@@ -110,8 +110,8 @@ func scramble(v uint64) uint64 {
 	return h
 }
 
-// scatter maps ranks 0 to n-1 onto records 0 to n-1, one to one, so that popular records are not neighbours. The two multiplications and shifts
-// map the numbers of as many bits as n-1 has onto themselves one to one; a number that is not below n is mapped again (cycle walking, Black and Rogaway 2002).
+// scatter maps ranks 0 to n-1 onto records 0 to n-1, one to one, so that popular records are not neighbours. Each multiplication and each
+// shift is one to one on the integers below 2^width, where width is the number of bits of n-1. A result of n or more is mapped again (cycle walking, Black and Rogaway 2002).
 func scatter(rank, n uint64) uint64 {
 	width := uint(bits.Len64(n - 1))
 	mask, half := uint64(1)<<width-1, width/2+1

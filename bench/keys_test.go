@@ -152,7 +152,7 @@ func TestZipfianRecordsHasARankForEachRecord(t *testing.T) {
 	}
 }
 
-func TestScatterIsOneToOneAndPartsNeighbours(t *testing.T) {
+func TestScatterIsOneToOneAndSeparatesNeighbours(t *testing.T) {
 	for _, n := range []uint64{1, 2, 3, 4, 5, 7, 8, 9, 100, 1023, 1024, 1025, 100_000} {
 		seen, close := make([]bool, n), 0
 		for rank := range n {
@@ -165,7 +165,7 @@ func TestScatterIsOneToOneAndPartsNeighbours(t *testing.T) {
 				close++
 			}
 		}
-		if n >= 1000 && close > int(n)/50 { // at random 7 of n
+		if n >= 1000 && close > int(n)/50 { // a random order has about 7
 			t.Errorf("%d records: %d ranks are near the rank before", n, close)
 		}
 	}

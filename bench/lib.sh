@@ -12,9 +12,9 @@ function median(v, n,   i, j, t) {
     for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j] < v[j-1]; j--) { t = v[j]; v[j] = v[j-1]; v[j-1] = t }
     return n % 2 ? v[(n+1)/2] : (v[n/2] + v[n/2+1]) / 2
 }
-# between sorts v[1] to v[n] and sets low and high to an interval that has the median of all rounds with a probability of 95 % or more (by the
-# signs: whatever the distribution is); - with fewer than 6 figures, which allow no such interval.
-function between(v, n,   k, p, q) {
+# median_interval sorts v[1] to v[n] and sets low and high to an interval that contains the median of the distribution with a probability of
+# at least 95 % (sign test, for any distribution); - with fewer than 6 figures, which allow no such interval.
+function median_interval(v, n,   k, p, q) {
     low = high = "-"
     median(v, n)
     p = q = 0.5 ^ n # of k figures or fewer below the median, for k = 0
@@ -26,23 +26,23 @@ function show(f, x) { return number(x) ? sprintf(f, x) : "-" }'
 
 # figure prints the output of a command, if it is one number above 0 and the exit code is 0. Else it prints -, and a line about it on stderr.
 figure() { # WHAT COMMAND…
-    local what=$1 n=
+    local what=$1 figure_printed= # a name that no script has: the command would see it
     shift
-    if ! n=$("$@") || [[ ! $n =~ ^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$ || ! ${n%%[eE]*} =~ [1-9] ]]; then
+    if ! figure_printed=$("$@") || [[ ! $figure_printed =~ ^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$ || ! ${figure_printed%%[eE]*} =~ [1-9] ]]; then
         echo "${0##*/}: $what failed and is left out" >&2
-        n=-
+        figure_printed=-
     fi
-    echo "$n"
+    echo "$figure_printed"
 }
 
 # median prints the median of the numbers in its input, one per line.
 median() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { print median(v, n) }'; }
 
 # interval prints the two ends of the interval of the median of the numbers in its input, one per line.
-interval() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { between(v, n); print low, high }'; }
+interval() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { median_interval(v, n); print low, high }'; }
 
 # medians prints, of a table without its head, each column's median from the second on, in a printf format, and the two ends of its 95 % interval (from, to); and if some
-# runs have failed, of how many rounds none was to be had.
+# runs have failed, how many rounds have no figure, for each column.
 medians() { # FILE COLUMNS FORMAT
     local column
     printf 'median'

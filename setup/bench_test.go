@@ -34,7 +34,8 @@ load)
 serve) exec sleep 60 ;;
 bench) run kvwire '{"ops_per_s":1000,"lat_p50_ns":20000,"client_user_ns_per_op":500,"client_sys_ns_per_op":500,"server_user_ns_per_op":400,"server_sys_ns_per_op":600}' ;;
 esac`,
-	"ib_": `[[ ${*: -1} == 10.77.0.1 ]] || exit 0
+	"ib_": `[[ $* =~ " -n "[0-9] ]] || exit 1
+[[ ${*: -1} == 10.77.0.1 ]] || exit 0
 run "${0##*/}" '#bytes' " 64 2000 4.00 9.00 $([[ $0 == *bw ]] && echo 0.002 || echo 5.00) 5.10 0.1 6.0 7.0"`,
 	"sockperf":        `[[ $1 == ping-pong ]] || exec sleep 60; run sockperf 'sockperf: ---> percentile 50.000 =   10.000'`,
 	"fio":             `[[ $* != *--rw=write* ]] || exit 0; run fio '      "iops" : 0.000000,' '      "iops" : 2000.000000,'`,
@@ -157,7 +158,7 @@ func TestFailedRunsAreInNoMedian(t *testing.T) {
 	}
 }
 
-// The interval has the median with a probability of 95 % or more: of n figures the outer k on each side are left out, where at most k heads in n tosses of a coin have a
+// The interval contains the median with a probability of at least 95 %: of n figures k are left out on each side, where fewer than k heads in n tosses of a coin have a
 // probability of at most 2.5 %.
 func TestTheIntervalOfAMedian(t *testing.T) {
 	for figures, want := range map[string]string{"5": "- -", "6": "1 6", "8": "1 8", "9": "2 8", "20": "6 15", "100": "40 61"} {

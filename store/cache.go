@@ -27,19 +27,19 @@ type frame struct {
 	ahead    uint64   // slots whose changes are in the page and not on disk
 	waiting  kv.Queue // requests that wait for the end of the page's transfer
 	applied  kv.Queue // changes that are in the page, and complete with its next write
-	next     uint32   // of the queue that it is in
+	next     uint32   // the next frame of the frameQueue that it is in
 	state    frameState
 }
 
-// usesMost is the most uses that are counted for a frame, and so the number of times that its place in the queue is renewed without a further use.
+// usesMost is the most uses that are counted for a frame, and so the number of times that it begins again in the old queue without a further use.
 const usesMost = 3
 
 // youngShare is the share, 1 in so many, of the frames in which pages stay that have not been asked for again since they were read.
 const youngShare = 10
 
 // cache keeps pages in a fixed number of frames, evicted by S3-FIFO (Yang et al., SOSP 2023) without its queue of evicted pages: a page begins in the young queue and is
-// evicted from its end, unless it was asked for again. Then it goes to the old queue, at whose end it is evicted if it has no uses left, and else begins again with one
-// fewer. docs/adr/0050 has what this saves.
+// evicted from its end, unless it was asked for again, or is busy. Then it goes to the old queue, at whose end it is evicted if it has no uses left and is clean. Else it
+// begins again there, with one use fewer if it has any. docs/adr/0050 has what this saves.
 type cache struct {
 	frames []frame // frame 0 is never used and has no memory
 	memory *arena.Arena
@@ -49,7 +49,7 @@ type cache struct {
 
 	unused     uint32             // the first frame that never had a page, and is in no queue; len(frames): there is none
 	young, old fifo.Queue[uint32] // the other frames
-	uses       []uint8            // by frame: requests for its page since it was read, or since its place in a queue was last renewed; at most usesMost. Not in frame: most steps of victim need no more
+	uses       []uint8            // by frame: uses that are left, at most usesMost. It is not in frame, so that most steps of victim read one byte
 
 	toRead, toWrite frameQueue
 }
@@ -100,7 +100,7 @@ func (c *cache) find(id pageID) uint32 {
 }
 
 // assign gives a page a frame, and evicts another page if needed. It returns 0 if every frame is busy. The frame is in
-// state frameReading, and in no queue.
+// state frameReading and in the young queue; the caller puts it into toRead if its page must be read.
 func (c *cache) assign(id pageID) uint32 {
 	if c.clean == 0 {
 		return 0
@@ -129,13 +129,14 @@ func (c *cache) use(f uint32) {
 	}
 }
 
-// victim removes a free or clean frame from its queue and returns it: a request for the page that it may have is the least likely. There must be one.
+// victim returns a free or clean frame, which is then in no queue: first those that never had a page, then as S3-FIFO chooses. The caller checks that there is one
+// (clean > 0).
 func (c *cache) victim() uint32 {
 	if int(c.unused) < len(c.frames) {
 		c.unused++
 		return c.unused - 1
 	}
-	// After a round of the old queue without a victim, the young queue is next: all pages in the old one have uses, or are changed or written.
+	// After a round of the old queue without a victim, the young queue is next: every page in the old one had uses left, or is being read, changed or written.
 	for left := c.old.Len(); ; left-- {
 		if c.young.Len() > len(c.frames)/youngShare || c.young.Len() > 0 && left <= 0 {
 			f := c.young.Pop()

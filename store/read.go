@@ -208,7 +208,7 @@ func (p *Partition) frameOf(r *kv.Request, at place, blank bool) uint32 {
 	id := at.id()
 	f := c.find(id)
 	if f != 0 {
-		if !p.resumed { // else it is the request for which the page was read
+		if !p.resumed { // a resumed request was counted before: as the miss that read the page, or as a hit that joined it
 			p.count.hits++
 			c.use(f)
 		}

@@ -60,7 +60,7 @@ func (r *Folder) page(f *Findings) *report.Page {
 	return p
 }
 
-// command is the command line that runs the same experiment again, on the host of which the rows' machine was a guest, if it was one.
+// command returns the command line that runs the same experiment again. If the rows were measured in a guest, it is for the guest's host and has --vm.
 func (r *Folder) command(f *Findings) string {
 	s := "kvwire run "
 	for _, a := range f.Questions {
