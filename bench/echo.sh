@@ -28,6 +28,7 @@ for _ in $(seq 100); do # until it listens
 done
 
 # sockperf's server is stopped while kvwire runs: with --nonblocked it may spin on the CPU of kvwire's server.
+pkill -STOP -P "$echo_pid" || true
 bare() { # the median, in µs
 	pkill -CONT -P "$echo_pid" || true
 	figure sockperf round_trip

@@ -17,6 +17,7 @@ function median(v, n,   i, j, t) {
 function median_interval(v, n,   k, p, q) {
     low = high = "-"
     median(v, n)
+    if (n > 1000) { k = int((n - 1.96 * sqrt(n)) / 2); low = v[k]; high = v[n-k+1]; return } # 0.5 ^ n would be 0
     p = q = 0.5 ^ n # of k figures or fewer below the median, for k = 0
     for (k = 0; 2 * p <= 0.05; k++) { low = v[k+1]; high = v[n-k]; q *= (n - k) / (k + 1); p += q }
 }
@@ -36,10 +37,10 @@ figure() { # WHAT COMMAND…
 }
 
 # median prints the median of the numbers in its input, one per line.
-median() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { print median(v, n) }'; }
+median() { awk -v OFMT=%.15g "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { print median(v, n) }'; }
 
 # interval prints the two ends of the interval of the median of the numbers in its input, one per line.
-interval() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { median_interval(v, n); print low, high }'; }
+interval() { awk -v OFMT=%.15g "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { median_interval(v, n); print low, high }'; }
 
 # medians prints, of a table without its head, each column's median from the second on, in a printf format, and the two ends of its 95 % interval (from, to); and if some
 # runs have failed, how many rounds have no figure, for each column.

@@ -4,7 +4,6 @@ import (
 	"math/bits"
 
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/store/disk"
 )
@@ -29,27 +28,18 @@ type frame struct {
 	applied  kv.Queue // changes that are in the page, and complete with its next write
 	next     uint32   // the next frame of the frameQueue that it is in
 	state    frameState
+	used     bool // since the clock's hand passed it, or since its page was read
 }
 
-// usesMost is the most uses that are counted for a frame, and so the number of times that it begins again in the old queue without a further use.
-const usesMost = 3
-
-// youngShare is the share, 1 in so many, of the frames in which pages stay that have not been asked for again since they were read.
-const youngShare = 10
-
-// cache keeps pages in a fixed number of frames, evicted by S3-FIFO (Yang et al., SOSP 2023) without its queue of evicted pages: a page begins in the young queue and is
-// evicted from its end, unless it was asked for again, or is busy. Then it goes to the old queue, at whose end it is evicted if it has no uses left and is clean. Else it
-// begins again there, with one use fewer if it has any. docs/adr/0050 has what this saves.
+// cache keeps pages in a fixed number of frames, evicted by CLOCK (Corbató 1968). The hand goes through the frames in the order of their addresses, so that new pages, which follow
+// each other on disk, get frames that follow each other, and are written together (adjoins). docs/adr/0050 has what other policies would save and cost.
 type cache struct {
 	frames []frame // frame 0 is never used and has no memory
 	memory *arena.Arena
 	table  []uint32 // frames by page: open addressing with linear probing, at most half full
 	shift  uint
-	clean  int // frames that are free or clean: one of them can be assigned
-
-	unused     uint32             // the first frame that never had a page, and is in no queue; len(frames): there is none
-	young, old fifo.Queue[uint32] // the other frames
-	uses       []uint8            // by frame: uses that are left, at most usesMost. It is not in frame, so that most steps of victim read one byte
+	hand   uint32
+	clean  int // frames that are free or clean: the hand can stop at one
 
 	toRead, toWrite frameQueue
 }
@@ -65,8 +55,7 @@ func newCache(bytes int) (*cache, error) {
 	}
 	_ = a.Huge() // a read through the cache takes about 8 % less CPU then
 	size := bits.Len(uint(2*n - 1))
-	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), clean: n,
-		unused: 1, young: fifo.Make[uint32](n), old: fifo.Make[uint32](n), uses: make([]uint8, n+1)}, nil
+	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), hand: 1, clean: n}, nil
 }
 
 func (c *cache) page(f uint32) []byte { return c.pages(f, 1) }
@@ -100,18 +89,17 @@ func (c *cache) find(id pageID) uint32 {
 }
 
 // assign gives a page a frame, and evicts another page if needed. It returns 0 if every frame is busy. The frame is in
-// state frameReading and in the young queue; the caller puts it into toRead if its page must be read.
+// state frameReading, and in no queue.
 func (c *cache) assign(id pageID) uint32 {
 	if c.clean == 0 {
 		return 0
 	}
 	f := c.victim()
-	c.young.Push(f)
 	fr := &c.frames[f]
 	if fr.state == frameClean {
 		c.unmap(fr.id)
 	}
-	fr.id, fr.verified, fr.ahead, c.uses[f] = id, 0, 0, 0
+	fr.id, fr.verified, fr.ahead, fr.used = id, 0, 0, false
 	c.set(f, frameReading)
 	mask := uint32(len(c.table) - 1)
 	i := c.home(id)
@@ -122,39 +110,17 @@ func (c *cache) assign(id pageID) uint32 {
 	return f
 }
 
-// use counts a request for the page of a frame.
-func (c *cache) use(f uint32) {
-	if c.uses[f] < usesMost {
-		c.uses[f]++
-	}
-}
-
-// victim returns a free or clean frame, which is then in no queue: first those that never had a page, then as S3-FIFO chooses. The caller checks that there is one
-// (clean > 0).
 func (c *cache) victim() uint32 {
-	if int(c.unused) < len(c.frames) {
-		c.unused++
-		return c.unused - 1
-	}
-	// After a round of the old queue without a victim, the young queue is next: every page in the old one had uses left, or is being read, changed or written.
-	for left := c.old.Len(); ; left-- {
-		if c.young.Len() > len(c.frames)/youngShare || c.young.Len() > 0 && left <= 0 {
-			f := c.young.Pop()
-			if c.uses[f] == 0 && evictable(c.frames[f].state) {
-				return f
-			}
-			c.uses[f] = 0
-			c.old.Push(f)
-			continue
+	for {
+		f := c.hand
+		if c.hand++; int(c.hand) == len(c.frames) {
+			c.hand = 1
 		}
-		f := c.old.Pop()
-		switch {
-		case c.uses[f] > 0:
-			c.uses[f]--
-		case evictable(c.frames[f].state):
+		fr := &c.frames[f]
+		if fr.state == frameFree || fr.state == frameClean && !fr.used {
 			return f
 		}
-		c.old.Push(f)
+		fr.used = false
 	}
 }
 
@@ -175,7 +141,7 @@ func evictable(s frameState) bool { return s == frameFree || s == frameClean }
 // drop empties a frame whose bytes may differ from the disk's.
 func (c *cache) drop(f uint32) {
 	c.unmap(c.frames[f].id)
-	c.frames[f].id, c.frames[f].ahead, c.uses[f] = 0, 0, 0
+	c.frames[f].id, c.frames[f].ahead = 0, 0
 	c.set(f, frameFree)
 }
 

@@ -210,7 +210,7 @@ func (p *Partition) frameOf(r *kv.Request, at place, blank bool) uint32 {
 	if f != 0 {
 		if !p.resumed { // a resumed request was counted before: as the miss that read the page, or as a hit that joined it
 			p.count.hits++
-			c.use(f)
+			c.frames[f].used = true
 		}
 		fr := &c.frames[f]
 		if fr.state == frameReading {
@@ -229,6 +229,7 @@ func (p *Partition) frameOf(r *kv.Request, at place, blank bool) uint32 {
 		return 0
 	}
 	if blank {
+		c.frames[f].used = true // as by the requests that will fill it: so pages of new items leave in the order in which they came
 		clear(c.page(f))
 		c.set(f, frameClean)
 		return f
