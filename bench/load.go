@@ -80,12 +80,13 @@ func (w *loading) add() error {
 			return err
 		}
 		w.loaders = append(w.loaders, l)
-		gone := c.Loop.Call(func() {
-			if _, err = c.Loop.Add(l); err == nil {
-				l.begin()
+		if err := c.Loop.Try(func() error {
+			if _, err := c.Loop.Add(l); err != nil {
+				return err
 			}
-		})
-		if err := errors.Join(gone, err); err != nil {
+			l.begin()
+			return nil
+		}); err != nil {
 			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
 		}
 		w.begun++

@@ -250,6 +250,24 @@ func (l *Loop) Call(f func()) error {
 	return nil
 }
 
+// Try is Call for a function that may fail: it returns the error of f, or ErrStopped if f did not run.
+func (l *Loop) Try(f func() error) (err error) {
+	if ended := l.Call(func() { err = f() }); ended != nil {
+		return ended
+	}
+	return err
+}
+
+// TryEach calls f on each loop, as Try does, one after the other, until one fails.
+func TryEach(loops []*Loop, f func(i int, l *Loop) error) error {
+	for i, l := range loops {
+		if err := l.Try(func() error { return f(i, l) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Snapshot returns the loop's counters.
 func (l *Loop) Snapshot() Stats {
 	s := l.Stats

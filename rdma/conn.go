@@ -76,7 +76,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		if err != nil {
 			return err
 		}
-		return onLoop(l, func() error {
+		return l.Try(func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
 				if opts.Connect == ByCM {
 					_, _ = rand.Read(k.pair.own.token[:])
@@ -92,7 +92,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 			err = k.connectCM(ctx, from, to, hello)
 		}
 		if err == nil {
-			err = onLoop(l, func() (err error) {
+			err = l.Try(func() (err error) {
 				c, err = k.begin(s.Fd, hello)
 				return err
 			})
@@ -111,14 +111,6 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	return c, nil
 }
 
-// onLoop calls f on a loop, and returns its error, or the loop's if that has ended.
-func onLoop(l *loop.Loop, f func() error) (err error) {
-	if ended := l.Call(func() { err = f() }); ended != nil {
-		return ended
-	}
-	return err
-}
-
 // openEarly opens the device to addr and registers the memory, which may take seconds, before a server begins to wait for the hello. Dial does what fails here
 // again, and returns the error.
 func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration, o Options) {
@@ -129,7 +121,7 @@ func openEarly(ctx context.Context, l *loop.Loop, addr string, max time.Duration
 		return
 	}
 	if c, err := pick(from); err == nil && device.CheckReach(device.Local(), c, to.Addr()) == nil {
-		_ = onLoop(l, func() error {
+		_ = l.Try(func() error {
 			_, err := hubFor(l, c, o)
 			return err
 		})

@@ -46,7 +46,7 @@ func dialRESP(ctx context.Context, l *loop.Loop, addr string, o transport.DialOp
 		err = fmt.Errorf("no answer within %v", o.DialMax)
 	}
 	if err == nil {
-		err = onLoop(b.l, func() (err error) {
+		err = b.l.Try(func() (err error) {
 			if side, err = d.Client(l, b.k); err == nil {
 				b.k.side = side
 				b.k.resp.conn.SetSide(side)
@@ -79,12 +79,12 @@ func connectRESP(ctx context.Context, l *loop.Loop, addr string, o Options) (b *
 	}
 	b = &blocking{l: l, came: make(chan struct{}, 1), sent: make(chan struct{}, 1)}
 	b.deadline, _ = ctx.Deadline()
-	if err := onLoop(b.l, func() error { return b.prepare(c, o) }); err != nil {
+	if err := b.l.Try(func() error { return b.prepare(c, o) }); err != nil {
 		return nil, err
 	}
 	k := b.k
 	if k.pair.cm, err = k.pair.qp.ConnectCM(ctx, from, to.Addr(), to.Port(), verbs.CMToken{}, k.respPath()); err == nil {
-		err = onLoop(b.l, b.begin)
+		err = b.l.Try(b.begin)
 	}
 	if err != nil {
 		_ = l.Do(k.abandon)
@@ -176,7 +176,7 @@ func (b *blocking) wait(news chan struct{}, f func() bool) error {
 	for {
 		ok := false
 		var ended error
-		if err := onLoop(b.l, func() error { ok, ended = f(), b.err; return nil }); err != nil || ok {
+		if err := b.l.Try(func() error { ok, ended = f(), b.err; return nil }); err != nil || ok {
 			return err
 		}
 		if ended != nil {
@@ -232,7 +232,7 @@ func (b *blocking) SetDeadline(t time.Time) error {
 
 // Close implements net.Conn.
 func (b *blocking) Close() error {
-	return onLoop(b.l, func() error { b.k.Close(transport.ErrClosed); return nil })
+	return b.l.Try(func() error { b.k.Close(transport.ErrClosed); return nil })
 }
 
 // RecvBuffers implements stream.Side.

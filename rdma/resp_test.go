@@ -121,7 +121,7 @@ func TestRESPViolationsEndTheConnectionAlone(t *testing.T) {
 			if _, err := io.ReadFull(k, pong); err != nil || string(pong) != "+PONG\r\n" {
 				t.Fatalf("%q (%v)", pong, err)
 			}
-			_ = onLoop(k.l, func() error {
+			_ = k.l.Try(func() error {
 				c.f(k.blocking)
 				k.k.d.post()
 				return nil

@@ -2,7 +2,6 @@ package udp
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -51,7 +50,7 @@ func serve(addr string, g *loop.Group, o transport.ServerOptions, u Options) (tr
 	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
-	err = s.onEachLoop(func(i int, l *loop.Loop) (err error) {
+	err = loop.TryEach(s.loops, func(i int, l *loop.Loop) (err error) {
 		s.ends[i], err = newEndpoint(l, g, i, ports, fds[i], secret, o, u)
 		if e := s.ends[i]; e != nil && e.carrier != nil {
 			fds[i] = -1 // it belongs to the carrier
@@ -77,17 +76,6 @@ func CanListen(addr string) error {
 		_ = unix.Close(fd)
 	}
 	return err
-}
-
-// onEachLoop calls f on each loop, until one fails.
-func (s *server) onEachLoop(f func(i int, l *loop.Loop) error) error {
-	for i, l := range s.loops {
-		var err error
-		if lerr := l.Call(func() { err = f(i, l) }); lerr != nil || err != nil {
-			return errors.Join(lerr, err)
-		}
-	}
-	return nil
 }
 
 // Addr implements transport.Server.
@@ -117,7 +105,7 @@ func (s *server) Cut() {
 // Stats implements transport.Server.
 func (s *server) Stats() ([]transport.Stats, error) {
 	all := make([]transport.Stats, len(s.ends))
-	err := s.onEachLoop(func(i int, _ *loop.Loop) error {
+	err := loop.TryEach(s.loops, func(i int, _ *loop.Loop) error {
 		all[i] = s.ends[i].stats()
 		return nil
 	})

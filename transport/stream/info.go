@@ -37,7 +37,7 @@ func (s *server) answerInfo(t *loop.Router, r *kv.Request) {
 	if _, port, err := net.SplitHostPort(s.addr); err == nil {
 		f.Port, _ = strconv.Atoi(port)
 	}
-	if err := s.onEachLoop(func(i int, _ *loop.Loop) error {
+	if err := loop.TryEach(s.p.loops, func(i int, _ *loop.Loop) error {
 		h := s.p.hosts[i]
 		f.Conns += len(h.servers)
 		f.ConnsMax += h.O.MaxConns

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -72,7 +71,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 		t.OnStats(kv.StatsClients, s.answerClients)
 	}
 	cursors := resp.NewCursors()
-	err = s.onEachLoop(func(i int, l *loop.Loop) error {
+	err = loop.TryEach(s.p.loops, func(i int, l *loop.Loop) error {
 		h, err := NewHost(l, g, i, o)
 		if err != nil {
 			return err
@@ -86,7 +85,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 		return err
 	})
 	if err == nil { // no loop accepts before all endpoints are made
-		err = s.onEachLoop(func(i int, _ *loop.Loop) error {
+		err = loop.TryEach(s.p.loops, func(i int, _ *loop.Loop) error {
 			fd := listeners[i]
 			if fd < 0 {
 				return nil
@@ -105,17 +104,6 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 		return nil, err
 	}
 	return s, nil
-}
-
-// onEachLoop calls f on each loop, until one fails.
-func (s *server) onEachLoop(f func(i int, l *loop.Loop) error) error {
-	for i, l := range s.p.loops {
-		var err error
-		if lerr := l.Call(func() { err = f(i, l) }); lerr != nil || err != nil {
-			return errors.Join(lerr, err)
-		}
-	}
-	return nil
 }
 
 type server struct {
@@ -161,7 +149,7 @@ func (s *server) Cut() {
 // Stats implements transport.Server.
 func (s *server) Stats() ([]transport.Stats, error) {
 	all := make([]transport.Stats, len(s.p.hosts))
-	err := s.onEachLoop(func(i int, _ *loop.Loop) error {
+	err := loop.TryEach(s.p.loops, func(i int, _ *loop.Loop) error {
 		all[i] = s.p.hosts[i].Stats()
 		return nil
 	})
