@@ -39,26 +39,18 @@ figure() { # WHAT COMMAND…
 # median prints the median of the numbers in its input, one per line.
 median() { awk -v OFMT=%.15g "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { print median(v, n) }'; }
 
-# interval prints the two ends of the interval of the median of the numbers in its input, one per line.
-interval() { awk -v OFMT=%.15g "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { median_interval(v, n); print low, high }'; }
+# center prints the median of the numbers in its input, one per line, and the two ends of its interval.
+center() { awk -v OFMT=%.15g "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { median_interval(v, n); print median(v, n), low, high }'; }
 
 # medians prints, of a table without its head, each column's median from the second on, in a printf format, and the two ends of its 95 % interval (from, to); and if some
 # runs have failed, how many rounds have no figure, for each column.
 medians() { # FILE COLUMNS FORMAT
     local column
-    printf 'median'
     for ((column = 2; column <= $2; column++)); do
-        awk -v c=$column '{ print $c }' "$1" | median | awk -v f="$3" "$figures_awk"'{ printf " %s", show(f, $1) }'
-    done
-    echo
-    local end
-    for end in 1 2; do
-        ((end == 1)) && printf from || printf to
-        for ((column = 2; column <= $2; column++)); do
-            awk -v c=$column '{ print $c }' "$1" | interval | awk -v e=$end -v f="$3" "$figures_awk"'{ printf " %s", show(f, $e) }'
-        done
-        echo
-    done
+        awk -v c=$column '{ print $c }' "$1" | center
+    done | awk -v f="$3" "$figures_awk"'
+        { m = m " " show(f, $1); l = l " " show(f, $2); h = h " " show(f, $3) }
+        END { print "median" m; print "from" l; print "to" h }'
     awk -v n="$2" '
         { for (i = 2; i <= n; i++) if ($i == "-") { missing[i]++; some = 1 } }
         END { if (!some) exit; printf "failed"; for (i = 2; i <= n; i++) printf " %d", missing[i]; print "" }' "$1"
