@@ -62,16 +62,16 @@ func (r *Folder) page(f *Findings) *report.Page {
 
 // command returns the command line that runs the same experiment again. If the rows were measured in a guest, it is for the guest's host and has --vm.
 func (r *Folder) command(f *Findings) string {
-	s := "kvwire run "
-	for _, a := range f.Questions {
-		if slices.ContainsFunc(a.Rows, func(row report.Row) bool { return row.Accel != "" }) {
-			if s = "kvwire run --vm "; r.Plan.Launch.Addr != "" {
-				s = "kvwire run --vm=two "
-			}
-			break
+	guest := ""
+	if slices.ContainsFunc(f.Questions, func(q QuestionResult) bool {
+		return slices.ContainsFunc(q.Rows, func(row report.Row) bool { return row.Accel != "" })
+	}) {
+		guest = "--vm "
+		if r.Plan.Launch.Addr != "" {
+			guest = "--vm=two "
 		}
 	}
-	s += fmt.Sprintf("%s --generations %d --slice %v", r.Experiment.Name, r.Plan.Generations, r.Plan.Slice)
+	s := fmt.Sprintf("kvwire run %s%s --generations %d --slice %v", guest, r.Experiment.Name, r.Plan.Generations, r.Plan.Slice)
 	if r.Plan.Time > 0 {
 		s += fmt.Sprintf(" --time %v", r.Plan.Time)
 	}
