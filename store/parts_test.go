@@ -230,28 +230,25 @@ func TestCacheFindsWhatItHolds(t *testing.T) {
 	}
 }
 
-// cacheOf returns a cache, and a function that asks it for pages of one class and returns how many were missing.
-func cacheOf(t *testing.T, pages int) func(page ...uint32) (misses int) {
+// cacheOf makes a cache, and returns a function that asks it for a page of one class and reports whether it was missing.
+func cacheOf(t *testing.T, pages int) func(page uint32) (missed bool) {
 	c, err := newCache(pages * pageBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.memory.Close() })
-	return func(page ...uint32) (misses int) {
-		for _, n := range page {
-			id := place{0, n * uint32(classes[0].perPage)}.id()
-			if f := c.find(id); f != 0 {
-				c.frames[f].used = true
-				continue
-			}
-			misses++
-			c.set(c.assign(id), frameClean)
+	return func(page uint32) bool {
+		id := place{0, page * uint32(classes[0].perPage)}.id()
+		if f := c.find(id); f != 0 {
+			c.frames[f].used = true
+			return false
 		}
-		return misses
+		c.set(c.assign(id), frameClean)
+		return true
 	}
 }
 
-// New pages follow each other on disk. Their frames do so in memory also after the cache was round several times, so that they can be written together.
+// New pages follow each other on disk. Their frames do so in memory also after the hand has passed all frames several times, so that they can be written together.
 func TestNewPagesGetFramesThatFollowEachOther(t *testing.T) {
 	const room = 1000
 	c, err := newCache(room * pageBytes)
@@ -284,17 +281,22 @@ func TestTheCacheMissesHardlyMoreThanLRU(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	ranks := rand.NewZipf(rng, 1.01, 1, pages-1)
 	order := rng.Perm(pages)
-	for name, draw := range map[string]func(i int) uint32{
-		"zipfian": func(int) uint32 { return uint32(order[ranks.Uint64()]) },
-		"latest":  func(i int) uint32 { return uint32(pages + i/20 - int(ranks.Uint64())) },
-		"uniform": func(int) uint32 { return rng.Uint32N(pages) },
+	for _, c := range []struct { // in this order, since they share random numbers
+		name string
+		draw func(i int) uint32
+	}{
+		{"zipfian", func(int) uint32 { return uint32(order[ranks.Uint64()]) }},
+		{"latest", func(i int) uint32 { return uint32(pages + i/20 - int(ranks.Uint64())) }},
+		{"uniform", func(int) uint32 { return rng.Uint32N(pages) }},
 	} {
 		ask := cacheOf(t, room)
 		recent, at := list.New(), map[uint32]*list.Element{}
 		ours, lru := 0, 0
 		for i := range requests {
-			n := draw(i)
-			ours += ask(n)
+			n := c.draw(i)
+			if ask(n) {
+				ours++
+			}
 			if e := at[n]; e != nil {
 				recent.MoveToFront(e)
 				continue
@@ -304,9 +306,9 @@ func TestTheCacheMissesHardlyMoreThanLRU(t *testing.T) {
 				delete(at, recent.Remove(recent.Back()).(uint32))
 			}
 		}
-		t.Logf("%s: %.4f of the requests missed, with LRU %.4f", name, float64(ours)/requests, float64(lru)/requests)
+		t.Logf("%s: %.4f of the requests missed, with LRU %.4f", c.name, float64(ours)/requests, float64(lru)/requests)
 		if float64(ours) > 1.01*float64(lru) {
-			t.Errorf("%s: %d misses, LRU has %d", name, ours, lru)
+			t.Errorf("%s: %d misses, LRU has %d", c.name, ours, lru)
 		}
 	}
 }
