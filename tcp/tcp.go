@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
@@ -65,6 +66,8 @@ type epollEngine struct {
 	sockets stream.Table[*socket]
 	touched stream.Touched[*socket]
 	ready   []*socket // sockets to read in Poll: the kernel has more bytes and sends no further event
+	left    bool      // a socket has left since the last Poll: there may be few enough to poll them
+	polled  []*socket // sockets of a spinning loop that are not in its epoll set: Poll tries to receive from them
 	spareRd []*socket
 	window  [2][]byte // scratch of read; a local variable that is passed to an interface method would be allocated
 	iov     [gatherMax]unix.Iovec
@@ -88,6 +91,9 @@ type socket struct {
 	blocked       bool   // the send buffer is full; an event will follow
 	sendShut      bool   // our sending half is shut
 	closed        bool
+	polled        bool // in d.polled
+	watched       bool // in the loop's epoll set
+	idle          int  // polls in a row that found nothing
 	local         bool // a unix socket
 	watchesRoom   bool // a unix socket that is also watched for room in its send buffer
 	stamps        bool // the kernel reports when it received
@@ -111,15 +117,81 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zeroCopy = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
-	events := uint32(allEvents)
-	if s.local {
-		events &^= unix.EPOLLOUT // see full
+	if d.polls() {
+		s.poll()
+		return s, nil
 	}
-	if err := d.l.Watch(d.id, fd, events, tag); err != nil {
+	if err := s.watch(); err != nil {
 		d.sockets.Drop(tag)
 		return nil, err
 	}
+	d.watchAll()
 	return s, nil
+}
+
+// polledMax is the most sockets of an engine that are polled.
+const polledMax = 4
+
+// polls reports whether sockets are polled: a loop that never sleeps receives from its only few sockets in its turns, and they are not in its epoll set. Else each packet costs its
+// sender the entry in the list of ready sockets, which epoll_wait on another CPU locks all the time, and the loop two system calls (docs/results/speed.md, Round trips).
+func (d *epollEngine) polls() bool {
+	return d.l.WaitPolicy() == loop.WaitSpin && d.sockets.Len() <= polledMax
+}
+
+// pollable reports whether receiving finds all that an event would announce.
+func (s *socket) pollable() bool { return !s.blocked && !s.eof && !s.zeroCopy }
+
+// poll makes Poll receive from the socket, and removes it from the epoll set.
+func (s *socket) poll() {
+	if s.polled || s.closed || !s.pollable() {
+		return
+	}
+	s.unwatch()
+	s.polled, s.idle = true, 0
+	s.d.polled = append(s.d.polled, s)
+}
+
+// watch puts the socket into the epoll set. What has arrived already makes an event.
+func (s *socket) watch() error {
+	s.stopPolling()
+	if s.watched {
+		return nil
+	}
+	events := uint32(allEvents)
+	if s.watchesRoom = s.local && s.blocked; s.local && !s.blocked {
+		events &^= unix.EPOLLOUT // see markFull
+	}
+	err := s.d.l.Watch(s.d.id, s.fd, events, s.tag)
+	s.watched = err == nil
+	return err
+}
+
+func (s *socket) stopPolling() {
+	if s.polled {
+		s.polled = false
+		s.d.polled = slices.DeleteFunc(s.d.polled, func(t *socket) bool { return t == s })
+	}
+}
+
+func (s *socket) unwatch() {
+	if s.watched {
+		s.watched = false
+		s.d.l.Unwatch(s.d.id, s.fd, s.tag)
+	}
+}
+
+// watchOrEnd is watch for a socket that is open for longer: a failure ends it.
+func (s *socket) watchOrEnd() {
+	if err := s.watch(); err != nil {
+		s.ended(err)
+	}
+}
+
+// watchAll watches the sockets that were polled: there are too many.
+func (d *epollEngine) watchAll() {
+	for len(d.polled) > 0 {
+		d.polled[0].watchOrEnd()
+	}
 }
 
 // Each implements stream.Engine.
@@ -184,6 +256,9 @@ func (s *socket) event(events uint32) {
 	if events&unix.EPOLLOUT != 0 && s.blocked {
 		s.blocked = false
 		s.Touch()
+		if s.d.polls() {
+			s.poll()
+		}
 	}
 	if events&unix.EPOLLERR != 0 && s.zeroCopyBytes > 0 {
 		d := s.d
@@ -218,17 +293,17 @@ func (s *socket) event(events uint32) {
 	}
 }
 
-// read receives once. If it fills its buffers, the rest is received in the next turn, so that one busy
+// read receives once, and reports whether there was something. If it fills its buffers, the rest is received in the next turn, so that one busy
 // connection does not delay the others.
-func (s *socket) read() {
+func (s *socket) read() (found bool) {
 	if s.closed || !s.readable || s.eof {
-		return
+		return false
 	}
 	d := s.d
 	w := &d.window
 	k := s.side.RecvBuffers(w)
 	if k == 0 {
-		return // paused: Touch is called when reading may continue
+		return false // paused: Touch is called when reading may continue
 	}
 	var n int
 	var err error
@@ -242,19 +317,25 @@ func (s *socket) read() {
 	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		s.readable = false
-		return
+		if s.readable = false; s.polled {
+			s.idle++
+			d.count.Receives-- // it was no receive
+		}
+		return false
 	case errors.Is(err, unix.EINTR):
 	case err != nil:
 		s.ended(fmt.Errorf("%w: receive: %w", transport.ErrPeerGone, err))
-		return
+		return true
 	case n == 0:
 		if s.readable, s.eof = false, s.side.PeerFinished(); !s.eof {
 			s.ended(transport.ErrPeerGone)
+		} else if s.polled { // until it does not read either
+			s.watchOrEnd()
 		}
 		s.Touch()
-		return
+		return true
 	default:
+		s.idle = 0
 		// A short read has emptied the socket: later bytes make a new edge. Only the end may share
 		// the edge of these bytes.
 		s.readable = s.ending || n == len(w[0])+len(w[1])*(k-1)
@@ -264,14 +345,15 @@ func (s *socket) read() {
 		}
 		if err := s.side.Received(n, stamp); err != nil {
 			s.ended(err)
-			return
+			return true
 		}
 	}
-	if s.readable && !s.queued {
+	if s.readable && !s.queued && !s.polled {
 		s.queued = true
 		d.ready = append(d.ready, s)
 		d.l.Again()
 	}
+	return true
 }
 
 // recvmsg receives into several buffers, or with the kernel's receive time.
@@ -295,19 +377,52 @@ func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
 	return n, stamp, err
 }
 
-// Poll reads the rest of the last turn.
+// Poll reads the rest of the last turn, and receives from the polled sockets.
 func (d *epollEngine) Poll() int {
-	if len(d.ready) == 0 {
-		return 0
+	if d.left {
+		d.left = false
+		if d.polls() {
+			d.Each(func(s stream.ConnIO) { s.(*socket).poll() })
+		}
 	}
-	list := d.ready
-	d.ready, d.spareRd = d.spareRd[:0], list
-	for i, s := range list {
-		list[i] = nil
-		s.queued = false
-		s.read()
+	found := len(d.ready)
+	if found > 0 {
+		list := d.ready
+		d.ready, d.spareRd = d.spareRd[:0], list
+		for i, s := range list {
+			list[i] = nil
+			s.queued = false
+			s.read()
+		}
 	}
-	return len(list)
+	for i := 0; i < len(d.polled); {
+		s := d.polled[i]
+		if s.tryRead() {
+			found++
+		}
+		if i < len(d.polled) && d.polled[i] == s { // it has not ended, and is not watched now
+			i++
+		}
+	}
+	return found
+}
+
+// After idlePolls polls in a row that found nothing, a socket is polled in one turn of idleTurns only: a connection that is seldom used costs the others little.
+const (
+	idlePolls = 1000
+	idleTurns = 8
+)
+
+// tryRead receives once from a polled socket, and reports whether there was something.
+func (s *socket) tryRead() bool {
+	d := s.d
+	if s.idle > idlePolls && d.l.Stats.Turns%idleTurns != 0 {
+		return false
+	}
+	s.readable = true
+	found := s.read()
+	s.readable = s.readable && !s.polled
+	return found
 }
 
 // Flush implements stream.Engine. It writes for each touched socket, and continues paused reads.
@@ -398,6 +513,10 @@ func (s *socket) write() {
 // loop for each message. TCP has them only after a full buffer.
 func (s *socket) markFull() {
 	s.blocked = true
+	if s.polled {
+		s.watchOrEnd()
+		return
+	}
 	if !s.local || s.watchesRoom {
 		return
 	}
@@ -464,6 +583,8 @@ func (s *socket) Detach() netsock.Socket {
 // release removes the socket from the loop and leaves the descriptor open.
 func (s *socket) release() {
 	s.closed = true
-	s.d.l.Unwatch(s.d.id, s.fd, s.tag)
+	s.stopPolling()
+	s.unwatch()
 	s.d.sockets.Drop(s.tag)
+	s.d.left = true
 }

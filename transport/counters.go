@@ -7,7 +7,7 @@ import "github.com/kvwire/kvwire/loop"
 type Counters struct {
 	// Of sockets.
 	Sends      uint64 // system calls or ring entries
-	Receives   uint64 // likewise; also those that find nothing
+	Receives   uint64 // likewise; also those that find nothing, but not the polls of a spinning loop
 	Shorts     uint64 // sends, and receives of a body of known length, that moved only a part of the bytes and were continued
 	NoBuffers  uint64 // receives that found no provided buffer (ENOBUFS)
 	ZeroCopies uint64 // sends without a copy whose memory was free again

@@ -1,0 +1,230 @@
+package tcp
+
+import (
+	"testing"
+
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	netsock "github.com/kvwire/kvwire/transport/socket"
+	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
+)
+
+// several is a member with sockets of its own engine.
+type several struct{ epollEngine }
+
+func (e *several) OnEvent(tag uint64, ready int32, _ uint32) { e.event(tag, uint32(ready)) }
+
+func (e *several) Stage() error {
+	e.Flush()
+	return nil
+}
+
+func (e *several) Close() bool {
+	e.Each(func(s stream.ConnIO) { s.Close(nil) })
+	return true
+}
+
+// ear is a pile that receives, too, and waits for its answers after the end of its peer.
+type ear struct {
+	pile
+	buf   [64]byte
+	heard int
+}
+
+func (e *ear) RecvBuffers(w *[2][]byte) int {
+	w[0] = e.buf[:]
+	return 1
+}
+
+func (e *ear) Received(n int, _ int64) error {
+	e.heard += n
+	return nil
+}
+
+func (e *ear) PeerFinished() bool { return true }
+
+// heard is a socket of the member, what it has heard, and the peer's descriptor.
+type heard struct {
+	s    *socket
+	side *ear
+	peer int
+}
+
+// room is a loop with such a member.
+type room struct {
+	t *testing.T
+	l *loop.Loop
+	e *several
+}
+
+func newRoom(t *testing.T, w loop.Wait) *room {
+	l, err := loop.Start(loop.Options{Name: "room", Sleep: loop.SleepEpoll, Wait: w}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Stop() })
+	r := &room{t, l, &several{epollEngine{l: l, count: new(transport.Counters)}}}
+	r.on(func() { r.e.id, err = l.Add(r.e) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *room) on(f func()) {
+	r.t.Helper()
+	if err := r.l.Call(f); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// until waits for a condition of the loop's goroutine.
+func (r *room) until(what string, is func() bool) {
+	r.t.Helper()
+	for range 1_000_000 {
+		yes := false
+		if r.on(func() { yes = is() }); yes {
+			return
+		}
+	}
+	r.t.Fatalf("%s: it does not come", what)
+}
+
+func (r *room) open() *heard {
+	r.t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = unix.Close(fds[1]) })
+	h := &heard{side: &ear{}, peer: fds[1]}
+	r.on(func() {
+		var io stream.ConnIO
+		if io, err = r.e.Open(netsock.Socket{Fd: fds[0]}, func(io stream.ConnIO, err error) { io.Close(err) }, nil); err == nil {
+			io.Join(h.side)
+			h.s = io.(*socket)
+		}
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return h
+}
+
+func (r *room) hears(all []*heard) {
+	r.t.Helper()
+	for _, h := range all {
+		before := 0
+		r.on(func() { before = h.side.heard })
+		if _, err := unix.Write(h.peer, []byte("news")); err != nil {
+			r.t.Fatal(err)
+		}
+		r.until("four bytes", func() bool { return h.side.heard == before+4 })
+	}
+}
+
+// are fails unless so many of the sockets are polled, and all others watched.
+func (r *room) are(polled int, all []*heard) {
+	r.t.Helper()
+	p, w := 0, 0
+	r.on(func() {
+		for _, h := range all {
+			if h.s.polled {
+				p++
+			}
+			if h.s.watched {
+				w++
+			}
+		}
+	})
+	if p != polled || w != len(all)-polled {
+		r.t.Errorf("%d polled and %d watched of %d, want %d polled", p, w, len(all), polled)
+	}
+}
+
+func TestASpinningLoopPollsItsFewSockets(t *testing.T) {
+	r := newRoom(t, loop.WaitSpin)
+	var all []*heard
+	for range polledMax {
+		all = append(all, r.open())
+	}
+	r.are(polledMax, all)
+	r.hears(all)
+
+	late := r.open() // too many
+	all = append(all, late)
+	r.are(0, all)
+	r.hears(all)
+
+	r.on(func() { late.s.Close(nil) })
+	all = all[:polledMax]
+	r.until("few sockets", func() bool { return all[0].s.polled })
+	r.are(polledMax, all)
+	r.hears(all)
+
+	// A full send buffer makes an event when it has room.
+	const long = 8 << 20
+	full := all[0]
+	r.on(func() {
+		full.side.b = make([]byte, long)
+		full.s.Touch()
+	})
+	r.until("a full buffer", func() bool { return full.s.blocked })
+	r.are(polledMax-1, all)
+	b := make([]byte, 64<<10)
+	for got := 0; got < long; {
+		n, err := unix.Read(full.peer, b)
+		if got += max(n, 0); err != nil && err != unix.EAGAIN {
+			t.Fatal(err)
+		}
+	}
+	r.until("room", func() bool { return !full.s.blocked })
+	r.are(polledMax, all)
+	r.hears(all)
+
+	// After the peer's end, only an event tells that it does not read any more either.
+	gone := all[1]
+	if err := unix.Shutdown(gone.peer, unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the peer's end", func() bool { return gone.s.eof })
+	r.are(polledMax-1, all)
+	if err := unix.Shutdown(gone.peer, unix.SHUT_RD); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the end", func() bool { return gone.s.closed })
+}
+
+// A socket without traffic is polled in some turns only, and is heard all the same.
+func TestIdleSocketsArePolledLessOften(t *testing.T) {
+	r := newRoom(t, loop.WaitSpin)
+	all := []*heard{r.open()}
+	var from loop.Stats
+	r.until("idleness", func() bool {
+		from = r.l.Stats
+		return all[0].s.idle > idlePolls
+	})
+	r.until("many turns", func() bool {
+		since := r.l.Stats.Sub(from)
+		if since.Turns < 100*idleTurns {
+			return false
+		}
+		if most := since.Turns/idleTurns + 1; since.Syscalls > most {
+			t.Errorf("%d polls in %d turns, want %d at most", since.Syscalls, since.Turns, most)
+		}
+		return true
+	})
+	r.hears(all)
+}
+
+func TestALoopThatSleepsWatchesItsSockets(t *testing.T) {
+	for _, w := range []loop.Wait{loop.WaitBlock, loop.WaitHybrid} {
+		t.Run(w.String(), func(t *testing.T) {
+			r := newRoom(t, w)
+			all := []*heard{r.open(), r.open()}
+			r.are(0, all)
+			r.hears(all)
+		})
+	}
+}
