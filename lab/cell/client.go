@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ type client struct {
 	control transport.Conn
 	limit   int // bytes of an answer
 	redis   bool
+
+	// dial connects loop l to loop want of the server, with that many requests in flight, or fewer: granted.
+	dial func(ctx context.Context, l *loop.Loop, want, depth int) (k transport.Conn, granted int, err error)
 }
 
 // connect makes the client's threads and connections. group is the in-process server's, or nil.
@@ -68,10 +72,13 @@ func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr 
 			c.loops = append(c.loops, l)
 		}
 	}
-	dial := func(thread, want int) (transport.Conn, error) {
-		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.Identity.Who, Redis: f.Redis})
+	c.dial = func(ctx context.Context, l *loop.Loop, want, depth int) (k transport.Conn, granted int, err error) {
+		if k, err = t.Dial(ctx, l, addr, transport.DialOptions{Depth: depth, Loop: want, Access: f.Identity.Who, Redis: f.Redis}); err != nil {
+			return nil, 0, err
+		}
+		return k, int(k.Hello().Depth), nil
 	}
-	if c.control, err = dial(0, transport.AnyLoop); err != nil {
+	if c.control, _, err = c.dial(ctx, c.loops[0], transport.AnyLoop, f.Load.Depth); err != nil {
 		return err
 	}
 	h := c.control.Hello()
@@ -79,13 +86,13 @@ func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr 
 	of := make([][]transport.Conn, len(c.loops))
 	for i := range f.Load.Conns {
 		thread, want := i%len(c.loops), i/len(c.loops)%int(h.Loops)
-		k, err := dial(thread, want)
+		k, granted, err := c.dial(ctx, c.loops[thread], want, f.Load.Depth)
 		if err != nil {
 			return fmt.Errorf("connection %d of %d: %w", i+1, f.Load.Conns, err)
 		}
-		if g := int(k.Hello().Depth); g < f.Load.Depth {
+		if granted < f.Load.Depth {
 			k.Hangup()
-			return exit.Usagef("--depth %d: the server grants %d", f.Load.Depth, g)
+			return exit.Usagef("--depth %d: the server grants %d", f.Load.Depth, granted)
 		}
 		c.conns = append(c.conns, k)
 		of[thread] = append(of[thread], k)
@@ -96,6 +103,30 @@ func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr 
 		}
 	}
 	return nil
+}
+
+// loaders returns the threads for a load, each with requests in flight, if the server grants them: with one at a time, a million records take a
+// minute or two. A thread with fewer gets a connection for the load. hangUp closes these connections.
+func (c *client) loaders(ctx context.Context, inFlight int) (threads []bench.Client, hangUp func()) {
+	threads = slices.Clone(c.threads)
+	var own []transport.Conn
+	for i := range threads {
+		t := &threads[i]
+		if t.InFlight >= inFlight {
+			continue
+		}
+		k, granted, err := c.dial(ctx, t.Loop, transport.AnyLoop, inFlight)
+		if err != nil { // the server has no room for it: the thread's own connections do
+			continue
+		}
+		own = append(own, k)
+		t.Handler, t.InFlight = k, granted
+	}
+	return threads, func() {
+		for _, k := range own {
+			k.Hangup()
+		}
+	}
 }
 
 // errNoAnswer means that the server did not answer in time.

@@ -61,7 +61,10 @@ func (s *Session) load(ctx context.Context, spec bench.Spec, show func(bench.Pro
 	loaded, err := s.isLoaded(spec)
 	if s.dataSet = lab.DataReused; err == nil && !loaded {
 		s.dataSet = lab.DataFresh
-		_, err = bench.Load(ctx, spec, s.client.threads, show)
+		threads, hangUp := s.client.loaders(ctx, min(LoadDepth, max(1, loadInFlightBytes/max(1, spec.ValueBytes)/len(s.client.threads))))
+		defer hangUp()
+		spec.Conns, spec.Depth = 0, 0 // those of the measurement
+		_, err = bench.Load(ctx, spec, threads, show)
 	}
 	return err
 }
