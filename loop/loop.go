@@ -188,7 +188,7 @@ type Loop struct {
 	waitFor     int   // SleepRing: completions that end the sleep; 0 means one
 	busyAt      int64 // last time a turn found something
 	yielded     int64 // last time the P was handed to the scheduler
-	madeSyscall bool  // a system call through the scheduler was made since then
+	madeSyscall bool  // a system call through the scheduler, or a call into C, was made since then
 	spinMax     int64
 
 	Stats Stats

@@ -181,6 +181,9 @@ func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
 	l.Stats.Syscalls++
 }
 
+// Announced records that the member made a call that Go's scheduler knows of, such as one into C: the loop has to yield from time to time (yield).
+func (l *Loop) Announced() { l.madeSyscall = true }
+
 // Again prevents the loop from sleeping at the end of this turn. A member calls it if it has work for the next turn
 // for which no event will come.
 func (l *Loop) Again() { l.again = true }

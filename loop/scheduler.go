@@ -56,7 +56,7 @@ func stopTimer() {
 	}
 }
 
-// A loop that makes system calls through Go's scheduler yields its P: every yieldEvery if it has nothing to do, and at the latest after
+// A loop that makes system calls through Go's scheduler, or calls into C, yields its P: every yieldEvery if it has nothing to do, and at the latest after
 // yieldLatest. Go's monitor thread polls every 10 ms. If a goroutine is in such a call, and was running 10 ms before without a yield, the monitor hands its
 // P to another thread. Then it polls every 20 µs for some milliseconds, and interrupts the loops (docs/adr/0039).
 const (

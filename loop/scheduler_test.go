@@ -18,7 +18,10 @@ func TestALoopYieldsBeforeItsPIsTaken(t *testing.T) {
 		"busy, too long ago":                 {9 * time.Millisecond, true, false, true},
 		"no system call that could be taken": {time.Second, false, true, false},
 	} {
-		l := &Loop{now: time.Second.Nanoseconds() * 2, madeSyscall: c.told}
+		l := &Loop{now: time.Second.Nanoseconds() * 2}
+		if c.told {
+			l.Announced()
+		}
 		l.yielded = l.now - c.since.Nanoseconds()
 		l.yield(c.empty)
 		if yielded := l.yielded == l.now; yielded != c.yields {

@@ -255,6 +255,7 @@ func (d *rdmaEngine) Poll() int {
 			cs, err = d.nic.cq.Poll()
 		}
 		d.count.Polls++
+		d.l.Announced()
 		if err != nil {
 			d.markLost(err)
 			break
@@ -388,6 +389,7 @@ func (d *rdmaEngine) repostDrained(qp uint32) {
 	for {
 		cs, err := d.nic.cq.PollAside()
 		d.count.Polls++
+		d.l.Announced()
 		if err != nil {
 			return // the next Poll reports it
 		}
