@@ -31,6 +31,9 @@ var storeRows = []Factor{
 	{Name: "cache-bytes", Common: true, Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, Owners: []string{"value-bytes"}, At: func(v *Values) any { return &v.Store.CacheBytes },
 		Help: "page cache of the whole store",
 		When: Where("backend", store.Disk.String())},
+	{Name: "reads-max", Group: "Store", Side: Server, Default: "0", Range: Span{"0", "32768"}, At: func(v *Values) any { return &v.Store.ReadsMax },
+		Help: "while so many pages of a partition are being read for requests, new requests wait, in their order; 0: no bound, so that hits pass requests that read",
+		When: Where("backend", store.Disk.String())},
 	{Name: "durability", Common: true, Group: "Store", Side: Server, Default: store.DurabilityDevice, Words: []string{store.DurabilityDevice, store.DurabilityFlush}, At: func(v *Values) any { return &v.Store.Durability },
 		Help: "when a put is acknowledged: when the device has accepted it (device), or when it is flushed (flush)",
 		When: onFiles},
@@ -154,6 +157,7 @@ func (v *Values) StoreOptions(shards int, limits kv.Limits) (o store.Options) {
 	o.Backend, _ = store.ParseBackend(s.Backend) // CheckWords has checked it
 	o.Dir, o.Limits = s.Dir, limits
 	o.CacheBytes = max(int(s.CacheBytes)/shards, 256<<10)
+	o.ReadsMax = s.ReadsMax
 	o.DiskEngine, o.Durability, o.Update = s.Engine, s.Durability, s.Update
 	o.DepthMax, o.DiskBatch, o.DiskWait, o.DiskWaitMax = s.Depth, s.Batch, s.Wait, s.WaitMax
 	o.SQPoll = s.SQPoll && (store.NeedsRing(s.Engine) || !v.OnUring())

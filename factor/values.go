@@ -42,6 +42,7 @@ type StoreValues struct {
 	Backend    string
 	Dir        string
 	CacheBytes Bytes
+	ReadsMax   int
 	Durability string
 	Update     string
 	RawBytes   Bytes

@@ -29,6 +29,7 @@ type frame struct {
 	next     uint32   // the next frame of the frameQueue that it is in
 	state    frameState
 	used     bool // since the clock's hand passed it, or since its page was read
+	demanded bool // frameReading: a request caused the read, which counts in Partition.reads
 }
 
 // cache keeps pages in a fixed number of frames, evicted by CLOCK (Corbató 1968). The hand goes through the frames in the order of their addresses, so that new pages, which follow

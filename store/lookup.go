@@ -39,11 +39,16 @@ func (p *Partition) End() {
 	p.runGroup()
 }
 
-// addToGroup adds a request to the group.
+// groupable reports whether a request can be looked up together with others.
+func groupable(r *kv.Request) bool {
+	return r.Op != kv.OpScan && r.Op != kv.OpKeys && r.Op != kv.OpStats && r.Stages == nil
+}
+
+// addToGroup adds a request to the group, and runs the group if it is full, or if it may need all reads that may begin.
 func (p *Partition) addToGroup(r *kv.Request) {
 	g := &p.group
 	g.r[g.n] = r
-	if g.n++; g.n == groupMax {
+	if g.n++; g.n == groupMax || p.reads+g.n >= p.readsMax {
 		p.runGroup()
 	}
 }

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
@@ -99,7 +101,7 @@ func logNoDirect(o *Options, shard int) {
 
 // newPartition makes an empty partition without a disk.
 func newPartition(l *loop.Loop, shard int, o Options) *Partition {
-	p := &Partition{l: l, shard: shard, o: o, index: index.New(), scanTurn: scanTurn, slabs: make([]slab, len(classes))}
+	p := &Partition{l: l, shard: shard, o: o, index: index.New(), scanTurn: scanTurn, readsMax: cmp.Or(o.ReadsMax, math.MaxInt), slabs: make([]slab, len(classes))}
 	p.grows = make([]uint8, 0, len(classes))
 	for c := range p.slabs {
 		p.slabs[c] = newSlab(uint8(c))

@@ -83,6 +83,7 @@ type Options struct {
 	Limits  kv.Limits // zero fields: KeyBytesMax, ValueBytesMax
 
 	CacheBytes int // Disk: page cache, per partition; 0 means 64 MiB, at least 256 KiB
+	ReadsMax   int // Disk: while so many pages are being read for requests, per partition, new requests wait, in their order. 0: no bound
 	MemBytes   int // Mem: the most that the slots of one partition may take, in steps of 1 MiB per class; 0: what the machine has
 
 	// Disk and Raw: how pages are read and written. Options that the engine does not support are refused.
@@ -179,6 +180,8 @@ func (o *Options) check(shard, shards int) error {
 		return fmt.Errorf("store: values of up to %d bytes: choose 1 to %d (16 MiB)", o.Limits.MaxValueBytes, ValueBytesMax)
 	case o.CacheBytes < cacheBytesMin:
 		return fmt.Errorf("store: a cache of %d bytes per partition is too small: choose %d (256 KiB) or more", o.CacheBytes, cacheBytesMin)
+	case o.ReadsMax < 0:
+		return fmt.Errorf("store: ReadsMax %d must not be negative", o.ReadsMax)
 	case o.NullBusy < 0 || o.NullBusy > NullMax || o.NullDelay < 0 || o.NullDelay > NullMax:
 		return fmt.Errorf("store: NullBusy %v and NullDelay %v must be from 0 to %v", o.NullBusy, o.NullDelay, NullMax)
 	case (o.NullBusy > 0 || o.NullDelay > 0) && o.Backend != Null:

@@ -52,6 +52,10 @@ type Partition struct {
 	deferred    []deferredFree
 	fits        []func(page uint32) int // by class: the fit of freeMap.pick
 
+	arrived  kv.Queue // requests that have not begun, because readsMax pages are being read, in the order in which they came
+	reads    int      // pages that are being read for requests, or queued for that; not those that are read ahead of scans
+	readsMax int      // bound of reads, for requests to begin. Those that have begun may exceed it: after a wait for a frame, or for a second page
+
 	noFrame  kv.Queue // requests that wait for a frame of the cache
 	noBuffer kv.Queue // … for a transfer and its buffer
 	noSlot   kv.Queue // deletes that wait for a slot which a change under way will free, and changes that came after them
@@ -110,22 +114,56 @@ func (p *Partition) exportIfFree(key, value []byte) {
 // Submit implements kv.Handler.
 func (p *Partition) Submit(r *kv.Request) {
 	r.Work, r.Need, r.More = kv.Work{}, 0, false
+	if s := p.o.Limits.Check(r); s != kv.StatusOK {
+		markStart(r)
+		p.finish(r, s)
+		return
+	}
+	grouped := p.group.open && groupable(r)
+	if !grouped && p.group.n > 0 { // earlier requests come first
+		p.runGroup()
+	}
+	switch {
+	case p.reads >= p.readsMax || !p.arrived.Empty():
+		p.arrived.Push(r)
+	case grouped:
+		p.addToGroup(r)
+	default:
+		p.start(r)
+	}
+}
+
+// start runs a request for the first time.
+func (p *Partition) start(r *kv.Request) {
+	markStart(r)
+	p.run(r)
+}
+
+// markStart marks that the partition begins with a request.
+func markStart(r *kv.Request) {
 	if r.Stages != nil {
 		r.Stages.Mark(kv.StageServerQueue, loop.Nanos())
 		r.Stages.State = kv.StoreRunning
 	}
-	if s := p.o.Limits.Check(r); s != kv.StatusOK {
-		p.finish(r, s)
-		return
-	}
-	if p.group.open && r.Op != kv.OpScan && r.Op != kv.OpKeys && r.Op != kv.OpStats && r.Stages == nil {
-		p.addToGroup(r)
-		return
-	}
-	if p.group.n > 0 { // earlier requests come first
+}
+
+// startArrived starts requests that have waited for the reads of earlier ones to end. They are looked up in groups, each of which is no larger than the
+// number of reads that may begin.
+func (p *Partition) startArrived() {
+	for p.reads < p.readsMax && !p.arrived.Empty() {
+		r := p.arrived.Pop()
+		if groupable(r) {
+			p.addToGroup(r)
+			continue
+		}
 		p.runGroup()
+		if p.reads >= p.readsMax {
+			p.arrived.PushFront(r)
+			return
+		}
+		p.start(r)
 	}
-	p.run(r)
+	p.runGroup()
 }
 
 // run executes a request until it ends or must wait.
@@ -239,6 +277,7 @@ func (p *Partition) Poll() (found int) {
 			p.complete(c)
 		}
 		if found += n; n < len(p.done) {
+			p.startArrived()
 			return found
 		}
 	}
@@ -370,7 +409,7 @@ func (p *Partition) Busy() string {
 		return ""
 	case p.io.Active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
 		return "the disk reads or writes"
-	case p.freed, p.reserved > 0, !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
+	case p.freed, p.reserved > 0, !p.arrived.Empty(), !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
 		return "requests wait for the disk"
 	case !p.direct:
 		return p.writeBack.busy(p.io.Counts.Writes, p.files.sync, &p.o)
@@ -384,7 +423,7 @@ func (p *Partition) endWaiting() {
 		p.slabs[s].growing = false
 	}
 	p.grows = p.grows[:0]
-	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noSlot, &p.pausedScans} {
+	for _, q := range []*kv.Queue{&p.arrived, &p.noFrame, &p.noBuffer, &p.noSlot, &p.pausedScans} {
 		p.resume(q.Detach())
 	}
 	for i := range p.keys {

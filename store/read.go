@@ -235,6 +235,8 @@ func (p *Partition) frameOf(r *kv.Request, at place, blank bool) uint32 {
 		return f
 	}
 	p.count.misses++
+	p.reads++
+	c.frames[f].demanded = true
 	c.frames[f].waiting.Push(r)
 	c.push(&c.toRead, f)
 	return 0
@@ -253,7 +255,12 @@ func (p *Partition) prefetch(at place) {
 }
 
 func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
-	waiting := p.cache.frames[f].waiting.Detach()
+	fr := &p.cache.frames[f]
+	if fr.demanded {
+		fr.demanded = false
+		p.reads--
+	}
+	waiting := fr.waiting.Detach()
 	if errno != 0 {
 		p.cache.drop(f)
 		p.abortAll(waiting, statusOf(errno))

@@ -83,7 +83,7 @@ func (r *Rows) LostSlices(string) string { return "" }
 
 // factorColumns are the columns by which rows without an experiment are distinguished.
 var factorColumns = []string{"transport", "client_transport", "fabric", "rdma_verb", "device", "rdma_model", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
-	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "value_sizes", "records",
+	"disk_batch", "durability", "update", "cache_bytes", "reads_max", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "value_sizes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
 // combine combines rows with the same factors, and labels them by the factors that differ; one that follows from others is left out. generations is the largest number of rows with
