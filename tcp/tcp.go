@@ -91,15 +91,16 @@ type socket struct {
 	blocked       bool   // the send buffer is full; an event will follow
 	sendShut      bool   // our sending half is shut
 	closed        bool
-	polled        bool // in d.polled
-	watched       bool // in the loop's epoll set
-	idle          int  // polls in a row that found nothing
-	local         bool // a unix socket
-	watchesRoom   bool // a unix socket that is also watched for room in its send buffer
-	stamps        bool // the kernel reports when it received
-	corked        bool // the last write was sent with MSG_MORE
-	zeroCopyBytes int  // bytes of a zero-copy write under way: nothing else is sent until the kernel has released them
-	zeroCopy      bool // zero-copy writes are possible
+	polled        bool  // in d.polled
+	watched       bool  // in the loop's epoll set
+	idle          int   // polls in a row that found nothing
+	polledAt      int64 // the turn of the last poll, by loop.Now
+	local         bool  // a unix socket
+	watchesRoom   bool  // a unix socket that is also watched for room in its send buffer
+	stamps        bool  // the kernel reports when it received
+	corked        bool  // the last write was sent with MSG_MORE
+	zeroCopyBytes int   // bytes of a zero-copy write under way: nothing else is sent until the kernel has released them
+	zeroCopy      bool  // zero-copy writes are possible
 }
 
 var _ engine = (*epollEngine)(nil)
@@ -117,7 +118,7 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zeroCopy = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
-	if d.polls() {
+	if d.polls() && s.pollable() {
 		s.poll()
 		return s, nil
 	}
@@ -125,7 +126,9 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 		d.sockets.Drop(tag)
 		return nil, err
 	}
-	d.watchAll()
+	if !d.polls() {
+		d.watchAll()
+	}
 	return s, nil
 }
 
@@ -133,7 +136,7 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 const polledMax = 4
 
 // polls reports whether sockets are polled: a loop that never sleeps receives from its only few sockets in its turns, and they are not in its epoll set. Else each packet costs its
-// sender the entry in the list of ready sockets, which epoll_wait on another CPU locks all the time, and the loop two system calls (docs/results/speed.md, Round trips).
+// sender the entry in the list of ready sockets, which epoll_wait on another CPU locks all the time, and the loop two system calls (docs/adr/0051).
 func (d *epollEngine) polls() bool {
 	return d.l.WaitPolicy() == loop.WaitSpin && d.sockets.Len() <= polledMax
 }
@@ -407,21 +410,31 @@ func (d *epollEngine) Poll() int {
 	return found
 }
 
-// After idlePolls polls in a row that found nothing, a socket is polled in one turn of idleTurns only: a connection that is seldom used costs the others little.
+// After idlePolls polls in a row that found nothing, a socket is polled every idleNs only: a connection that is seldom used costs the others little.
 const (
 	idlePolls = 1000
-	idleTurns = 8
+	idleNs    = 4000
 )
+
+// due reports whether the socket is to be polled in the turn that began at now.
+func (s *socket) due(now int64) bool { return s.idle <= idlePolls || now-s.polledAt >= idleNs }
 
 // tryRead receives once from a polled socket, and reports whether there was something.
 func (s *socket) tryRead() bool {
 	d := s.d
-	if s.idle > idlePolls && d.l.Stats.Turns%idleTurns != 0 {
+	now := d.l.Now()
+	if !s.due(now) {
 		return false
 	}
+	s.polledAt = now
 	s.readable = true
 	found := s.read()
-	s.readable = s.readable && !s.polled
+	if s.polled && s.readable { // the next turn receives the rest, or continues when the side has resumed
+		s.readable = false
+		if found {
+			d.l.Again()
+		}
+	}
 	return found
 }
 
