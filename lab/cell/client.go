@@ -31,6 +31,8 @@ type client struct {
 	limit   int // bytes of an answer
 	redis   bool
 
+	serverLoops int
+
 	// dial connects loop l to loop want of the server, with that many requests in flight, or fewer: granted.
 	dial func(ctx context.Context, l *loop.Loop, want, depth int) (k transport.Conn, granted int, err error)
 }
@@ -82,7 +84,7 @@ func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr 
 		return err
 	}
 	h := c.control.Hello()
-	c.limit = int(h.MaxValueBytes)
+	c.limit, c.serverLoops = int(h.MaxValueBytes), int(h.Loops)
 	of := make([][]transport.Conn, len(c.loops))
 	for i := range f.Load.Conns {
 		thread, want := i%len(c.loops), i/len(c.loops)%int(h.Loops)
@@ -105,7 +107,7 @@ func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr 
 	return nil
 }
 
-// loaders returns the threads for a load, each with requests in flight, if the server grants them: with one at a time, a million records take a
+// loaders returns the threads for a load, each with that many requests in flight, if the server grants them: with one at a time, a million records take a
 // minute or two. A thread with fewer gets a connection for the load. hangUp closes these connections.
 func (c *client) loaders(ctx context.Context, inFlight int) (threads []bench.Client, hangUp func()) {
 	threads = slices.Clone(c.threads)
@@ -115,12 +117,14 @@ func (c *client) loaders(ctx context.Context, inFlight int) (threads []bench.Cli
 		if t.InFlight >= inFlight {
 			continue
 		}
-		k, granted, err := c.dial(ctx, t.Loop, transport.AnyLoop, inFlight)
+		k, granted, err := c.dial(ctx, t.Loop, i%max(1, c.serverLoops), inFlight)
 		if err != nil { // the server has no room for it: the thread's own connections do
 			continue
 		}
 		own = append(own, k)
-		t.Handler, t.InFlight = k, granted
+		if granted = min(granted, inFlight); granted > t.InFlight {
+			t.Handler, t.InFlight = k, granted
+		}
 	}
 	return threads, func() {
 		for _, k := range own {

@@ -30,6 +30,8 @@ func TestALoadHasEnoughRequestsInFlight(t *testing.T) {
 		{"one at a time", 1, 64, 64, 1},
 		{"a server that grants less", 1, 32, 32, 1},
 		{"a server without room", 1, 0, 1, 1},
+		{"a server that grants less than the measurement has", 48, 32, 48, 1},
+		{"a server without a bound", 1, 1024, 64, 1},
 		{"enough", 64, 64, 64, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,7 +50,7 @@ func TestALoadHasEnoughRequestsInFlight(t *testing.T) {
 			if len(threads) != 1 || threads[0].InFlight != c.want || dials != c.dials {
 				t.Errorf("%d threads, the first with %d in flight, %d connections", len(threads), threads[0].InFlight, dials)
 			}
-			if loads := threads[0].Handler == extra; loads != (c.dials > 0 && c.granted > 0) {
+			if loads := threads[0].Handler == extra; loads != (c.want > c.inFlight) {
 				t.Errorf("the thread loads over the new connection: %v", loads)
 			}
 			hangUp()

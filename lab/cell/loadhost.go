@@ -222,7 +222,7 @@ func (h *loadHostProcess) fill(ctx context.Context, c *loadCommand) error {
 			return err
 		}
 	}
-	if _, err := h.s.Fill(ctx, c.Spec, h.progress()); err != nil {
+	if err := h.s.fillFast(ctx, c.Spec, h.progress()); err != nil {
 		return fmt.Errorf("load %d records: %w", c.Spec.Records, err)
 	}
 	return nil
