@@ -11,61 +11,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// several is a member with sockets of its own engine.
-type several struct{ epollEngine }
+// manySockets is a member with sockets of its own engine.
+type manySockets struct{ epollEngine }
 
-func (e *several) OnEvent(tag uint64, ready int32, _ uint32) { e.event(tag, uint32(ready)) }
+func (e *manySockets) OnEvent(tag uint64, ready int32, _ uint32) { e.event(tag, uint32(ready)) }
 
-func (e *several) Stage() error {
+func (e *manySockets) Stage() error {
 	e.Flush()
 	return nil
 }
 
-func (e *several) Close() bool {
+func (e *manySockets) Close() bool {
 	e.Each(func(s stream.ConnIO) { s.Close(nil) })
 	return true
 }
 
-// ear is a pile that receives, too, and waits for its answers after the end of its peer.
-type ear struct {
+// receiver is a pile that receives, too, and waits for its answers after the end of its peer.
+type receiver struct {
 	pile
-	buf   [64]byte
-	heard int
+	buf [64]byte
+	got int
 }
 
-func (e *ear) RecvBuffers(w *[2][]byte) int {
+func (e *receiver) RecvBuffers(w *[2][]byte) int {
 	w[0] = e.buf[:]
 	return 1
 }
 
-func (e *ear) Received(n int, _ int64) error {
-	e.heard += n
+func (e *receiver) Received(n int, _ int64) error {
+	e.got += n
 	return nil
 }
 
-func (e *ear) PeerFinished() bool { return true }
+func (e *receiver) PeerFinished() bool { return true }
 
-// heard is a socket of the member, what it has heard, and the peer's descriptor.
-type heard struct {
+// end is a socket of the member, what it has received, and the peer's descriptor.
+type end struct {
 	s    *socket
-	side *ear
+	side *receiver
 	peer int
 }
 
-// room is a loop with such a member.
-type room struct {
+// memberRig is a loop with such a member.
+type memberRig struct {
 	t *testing.T
 	l *loop.Loop
-	e *several
+	e *manySockets
 }
 
-func newRoom(t *testing.T, w loop.Wait) *room {
-	l, err := loop.Start(loop.Options{Name: "room", Sleep: loop.SleepEpoll, Wait: w}, nil)
+func newMemberRig(t *testing.T, w loop.Wait) *memberRig {
+	l, err := loop.Start(loop.Options{Name: "member", Sleep: loop.SleepEpoll, Wait: w}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Stop() })
-	r := &room{t, l, &several{epollEngine{l: l, count: new(transport.Counters)}}}
+	r := &memberRig{t, l, &manySockets{epollEngine{l: l, count: new(transport.Counters)}}}
 	r.on(func() { r.e.id, err = l.Add(r.e) })
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func newRoom(t *testing.T, w loop.Wait) *room {
 	return r
 }
 
-func (r *room) on(f func()) {
+func (r *memberRig) on(f func()) {
 	r.t.Helper()
 	if err := r.l.Call(f); err != nil {
 		r.t.Fatal(err)
@@ -81,7 +81,7 @@ func (r *room) on(f func()) {
 }
 
 // until waits for a condition of the loop's goroutine.
-func (r *room) until(what string, is func() bool) {
+func (r *memberRig) until(what string, is func() bool) {
 	r.t.Helper()
 	for range 1_000_000 {
 		yes := false
@@ -92,7 +92,7 @@ func (r *room) until(what string, is func() bool) {
 	r.t.Fatalf("%s: it does not come", what)
 }
 
-func (r *room) open() *heard {
+func (r *memberRig) open() *end {
 	r.t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -105,9 +105,9 @@ func (r *room) open() *heard {
 }
 
 // add adds a socket to the member.
-func (r *room) add(fd int) *heard {
+func (r *memberRig) add(fd int) *end {
 	r.t.Helper()
-	h := &heard{side: &ear{}}
+	h := &end{side: &receiver{}}
 	var err error
 	r.on(func() {
 		var io stream.ConnIO
@@ -122,20 +122,20 @@ func (r *room) add(fd int) *heard {
 	return h
 }
 
-func (r *room) hears(all []*heard) {
+func (r *memberRig) receives(all []*end) {
 	r.t.Helper()
 	for _, h := range all {
 		before := 0
-		r.on(func() { before = h.side.heard })
+		r.on(func() { before = h.side.got })
 		if _, err := unix.Write(h.peer, []byte("news")); err != nil {
 			r.t.Fatal(err)
 		}
-		r.until("four bytes", func() bool { return h.side.heard == before+4 })
+		r.until("four bytes", func() bool { return h.side.got == before+4 })
 	}
 }
 
 // are fails unless so many of the sockets are polled, and all others watched.
-func (r *room) are(polled int, all []*heard) {
+func (r *memberRig) are(polled int, all []*end) {
 	r.t.Helper()
 	p, w := 0, 0
 	r.on(func() {
@@ -154,24 +154,24 @@ func (r *room) are(polled int, all []*heard) {
 }
 
 func TestASpinningLoopPollsItsFewSockets(t *testing.T) {
-	r := newRoom(t, loop.WaitSpin)
-	var all []*heard
+	r := newMemberRig(t, loop.WaitSpin)
+	var all []*end
 	for range polledMax {
 		all = append(all, r.open())
 	}
 	r.are(polledMax, all)
-	r.hears(all)
+	r.receives(all)
 
 	late := r.open() // too many
 	all = append(all, late)
 	r.are(0, all)
-	r.hears(all)
+	r.receives(all)
 
 	r.on(func() { late.s.Close(nil) })
 	all = all[:polledMax]
 	r.until("few sockets", func() bool { return all[0].s.polled })
 	r.are(polledMax, all)
-	r.hears(all)
+	r.receives(all)
 
 	// A full send buffer makes an event when it has room.
 	const long = 8 << 20
@@ -191,7 +191,7 @@ func TestASpinningLoopPollsItsFewSockets(t *testing.T) {
 	}
 	r.until("room", func() bool { return !full.s.blocked })
 	r.are(polledMax, all)
-	r.hears(all)
+	r.receives(all)
 
 	// After the peer's end, only an event tells that it does not read any more either.
 	gone := all[1]
@@ -206,7 +206,7 @@ func TestASpinningLoopPollsItsFewSockets(t *testing.T) {
 	r.until("the end", func() bool { return gone.s.closed })
 }
 
-// A socket without traffic is polled in some turns only, and is heard all the same.
+// A socket without traffic is polled in some turns only, and its bytes are received all the same.
 func TestIdleSocketsArePolledLessOften(t *testing.T) {
 	for _, c := range []struct {
 		idle int
@@ -223,16 +223,16 @@ func TestIdleSocketsArePolledLessOften(t *testing.T) {
 			t.Errorf("after %d polls that found nothing, %d ns after the last one: due %v", c.idle, c.ago, !c.due)
 		}
 	}
-	r := newRoom(t, loop.WaitSpin)
-	all := []*heard{r.open()}
+	r := newMemberRig(t, loop.WaitSpin)
+	all := []*end{r.open()}
 	r.until("idleness", func() bool { return all[0].s.idle > idlePolls })
-	r.hears(all)
+	r.receives(all)
 }
 
 // A socket that may send without a copy needs events: it is watched, and the others stay polled.
 func TestZeroCopySocketsAreWatched(t *testing.T) {
-	r := newRoom(t, loop.WaitSpin)
-	all := []*heard{r.open()}
+	r := newMemberRig(t, loop.WaitSpin)
+	all := []*end{r.open()}
 	r.on(func() { r.e.o.ZeroCopyBytes = 1 })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -267,17 +267,17 @@ func TestZeroCopySocketsAreWatched(t *testing.T) {
 	if _, err := peer.Write([]byte("news")); err != nil {
 		t.Fatal(err)
 	}
-	r.until("four bytes", func() bool { return zero.side.heard == 4 })
-	r.hears(all)
+	r.until("four bytes", func() bool { return zero.side.got == 4 })
+	r.receives(all)
 }
 
 func TestALoopThatSleepsWatchesItsSockets(t *testing.T) {
 	for _, w := range []loop.Wait{loop.WaitBlock, loop.WaitHybrid} {
 		t.Run(w.String(), func(t *testing.T) {
-			r := newRoom(t, w)
-			all := []*heard{r.open(), r.open()}
+			r := newMemberRig(t, w)
+			all := []*end{r.open(), r.open()}
 			r.are(0, all)
-			r.hears(all)
+			r.receives(all)
 		})
 	}
 }

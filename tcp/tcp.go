@@ -66,7 +66,7 @@ type epollEngine struct {
 	sockets stream.Table[*socket]
 	touched stream.Touched[*socket]
 	ready   []*socket // sockets to read in Poll: the kernel has more bytes and sends no further event
-	left    bool      // a socket has left since the last Poll: there may be few enough to poll them
+	closed  bool      // a socket was closed since the last Poll: there may be few enough to poll them
 	polled  []*socket // sockets of a spinning loop that are not in its epoll set: Poll tries to receive from them
 	spareRd []*socket
 	window  [2][]byte // scratch of read; a local variable that is passed to an interface method would be allocated
@@ -118,15 +118,15 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zeroCopy = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
-	if d.polls() && s.pollable() {
-		s.poll()
+	if d.mayPoll() && s.pollable() {
+		s.startPolling()
 		return s, nil
 	}
 	if err := s.watch(); err != nil {
 		d.sockets.Drop(tag)
 		return nil, err
 	}
-	if !d.polls() {
+	if !d.mayPoll() {
 		d.watchAll()
 	}
 	return s, nil
@@ -135,17 +135,17 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 // polledMax is the most sockets of an engine that are polled.
 const polledMax = 4
 
-// polls reports whether sockets are polled: a loop that never sleeps receives from its only few sockets in its turns, and they are not in its epoll set. Else each packet costs its
-// sender the entry in the list of ready sockets, which epoll_wait on another CPU locks all the time, and the loop two system calls (docs/adr/0051).
-func (d *epollEngine) polls() bool {
+// mayPoll reports whether sockets are polled: a loop that never sleeps receives from its sockets in each turn, without epoll, if there are at most polledMax. For a socket in an epoll set each
+// packet makes its sender add the socket to the list of ready ones, whose lock epoll_wait on the other CPU takes again and again; and the loop makes two system calls (docs/adr/0051).
+func (d *epollEngine) mayPoll() bool {
 	return d.l.WaitPolicy() == loop.WaitSpin && d.sockets.Len() <= polledMax
 }
 
 // pollable reports whether receiving finds all that an event would announce.
 func (s *socket) pollable() bool { return !s.blocked && !s.eof && !s.zeroCopy }
 
-// poll makes Poll receive from the socket, and removes it from the epoll set.
-func (s *socket) poll() {
+// startPolling makes Poll receive from the socket, and removes it from the epoll set.
+func (s *socket) startPolling() {
 	if s.polled || s.closed || !s.pollable() {
 		return
 	}
@@ -259,8 +259,8 @@ func (s *socket) event(events uint32) {
 	if events&unix.EPOLLOUT != 0 && s.blocked {
 		s.blocked = false
 		s.Touch()
-		if s.d.polls() {
-			s.poll()
+		if s.d.mayPoll() {
+			s.startPolling()
 		}
 	}
 	if events&unix.EPOLLERR != 0 && s.zeroCopyBytes > 0 {
@@ -382,10 +382,10 @@ func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
 
 // Poll reads the rest of the last turn, and receives from the polled sockets.
 func (d *epollEngine) Poll() int {
-	if d.left {
-		d.left = false
-		if d.polls() {
-			d.Each(func(s stream.ConnIO) { s.(*socket).poll() })
+	if d.closed {
+		d.closed = false
+		if d.mayPoll() {
+			d.Each(func(s stream.ConnIO) { s.(*socket).startPolling() })
 		}
 	}
 	found := len(d.ready)
@@ -599,5 +599,5 @@ func (s *socket) release() {
 	s.stopPolling()
 	s.unwatch()
 	s.d.sockets.Drop(s.tag)
-	s.d.left = true
+	s.d.closed = true
 }
