@@ -32,7 +32,7 @@ var storeRows = []Factor{
 		Help: "page cache of the whole store",
 		When: Where("backend", store.Disk.String())},
 	{Name: "reads-max", Group: "Store", Side: Server, Default: "0", Range: Span{"0", "32768"}, At: func(v *Values) any { return &v.Store.ReadsMax },
-		Help: "while so many pages of a partition are being read for requests, new requests wait, in their order; 0: no bound, so that hits pass requests that read",
+		Help: "number of pages of a partition being read for requests at which new requests wait, in order of arrival, hits too; 0: no bound, so that hits pass requests that read",
 		When: Where("backend", store.Disk.String())},
 	{Name: "durability", Common: true, Group: "Store", Side: Server, Default: store.DurabilityDevice, Words: []string{store.DurabilityDevice, store.DurabilityFlush}, At: func(v *Values) any { return &v.Store.Durability },
 		Help: "when a put is acknowledged: when the device has accepted it (device), or when it is flushed (flush)",

@@ -83,7 +83,7 @@ type Options struct {
 	Limits  kv.Limits // zero fields: KeyBytesMax, ValueBytesMax
 
 	CacheBytes int // Disk: page cache, per partition; 0 means 64 MiB, at least 256 KiB
-	ReadsMax   int // Disk: while so many pages are being read for requests, per partition, new requests wait, in their order. 0: no bound
+	ReadsMax   int // Disk: number of pages of a partition being read for requests at which new requests wait, in order of arrival. 0: no bound
 	MemBytes   int // Mem: the most that the slots of one partition may take, in steps of 1 MiB per class; 0: what the machine has
 
 	// Disk and Raw: how pages are read and written. Options that the engine does not support are refused.

@@ -107,7 +107,7 @@ func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr 
 	return nil
 }
 
-// loaders returns the threads for a load, each with that many requests in flight, if the server grants them: with one at a time, a million records take a
+// loaders returns the threads for a load, each with inFlight requests in flight, if the server grants them: with one at a time, a million records take a
 // minute or two. A thread with fewer gets a connection for the load. hangUp closes these connections.
 func (c *client) loaders(ctx context.Context, inFlight int) (threads []bench.Client, hangUp func()) {
 	threads = slices.Clone(c.threads)
@@ -118,7 +118,7 @@ func (c *client) loaders(ctx context.Context, inFlight int) (threads []bench.Cli
 			continue
 		}
 		k, granted, err := c.dial(ctx, t.Loop, i%max(1, c.serverLoops), inFlight)
-		if err != nil { // the server has no room for it: the thread's own connections do
+		if err != nil { // the server has no room for it: the thread's own connections are used
 			continue
 		}
 		own = append(own, k)
