@@ -83,7 +83,7 @@ func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g 
 	}
 	e.id, e.beforeClose = id, e.stopCM
 	e.Ends = stream.NewEnds(h, p, &e.rdmaEngine)
-	e.listener = socket.NewAcceptor(h, id, true, func(fd int, name string) error { return e.Add(socket.Socket{Fd: fd}, name, nil) })
+	e.listener = socket.NewAcceptor(h, id, func(fd int, name string) error { return e.Add(socket.Socket{Fd: fd}, name, nil) })
 	h.Grant, h.Features = e.grant, o.Verb.features()
 	if err := e.setUp(c); err != nil {
 		return e, err

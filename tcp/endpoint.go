@@ -43,7 +43,7 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 	}
 	e.engine = newEngine(h.L, id, o.Engine, h.Sockets, o)
 	e.Ends = stream.NewEnds(h, peers, e.engine)
-	e.listener = netsock.NewAcceptor(h, id, true, func(fd int, name string) error { return e.Add(netsock.Socket{Fd: fd}, name, nil) })
+	e.listener = netsock.NewAcceptor(h, id, func(fd int, name string) error { return e.Add(netsock.Socket{Fd: fd}, name, nil) })
 	if h.Sockets.TLS != nil {
 		h.ExtraConnBytes = netsock.SessionBytes
 	}

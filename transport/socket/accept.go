@@ -24,7 +24,6 @@ const TagListener = 1 << 55
 type Acceptor struct {
 	h        Host
 	id       loop.MemberID
-	rarely   bool                            // a spinning loop polls the listener rarely (loop.WatchRarely)
 	accepted func(fd int, name string) error // adds a connection and owns it from then on, unless it returns an error: then the system has no descriptor or memory now
 
 	listener int  // descriptor; below 0: this loop accepts nothing
@@ -44,20 +43,16 @@ const AcceptAgain = 100e6
 // acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
 const acceptBatch = 64
 
-// NewAcceptor makes an Acceptor for a member of the host's loop. With rarely, a spinning loop polls the listener rarely (loop.WatchRarely).
-func NewAcceptor(h Host, id loop.MemberID, rarely bool, accepted func(fd int, name string) error) *Acceptor {
-	return &Acceptor{h: h, id: id, rarely: rarely, accepted: accepted, listener: -1}
+// NewAcceptor makes an Acceptor for a member of the host's loop.
+func NewAcceptor(h Host, id loop.MemberID, accepted func(fd int, name string) error) *Acceptor {
+	return &Acceptor{h: h, id: id, accepted: accepted, listener: -1}
 }
 
-// Listen begins to accept from a listening socket, and owns it.
+// Listen begins to accept from a listening socket, and owns it. A spinning loop without watched sockets polls it rarely (loop.WatchRarely).
 func (a *Acceptor) Listen(fd int) (err error) {
 	a.listener = fd
 	a.spare.Open()
-	if a.rarely {
-		err = a.h.Loop().WatchRarely(a.id, fd, unix.EPOLLIN, TagListener)
-	} else {
-		err = a.h.Loop().Watch(a.id, fd, unix.EPOLLIN, TagListener)
-	}
+	err = a.h.Loop().WatchRarely(a.id, fd, unix.EPOLLIN, TagListener)
 	a.watched = err == nil
 	return err
 }
@@ -125,12 +120,8 @@ func (a *Acceptor) Close() {
 	if a.listener < 0 {
 		return
 	}
-	switch {
-	case !a.watched:
-	case a.rarely:
+	if a.watched {
 		a.h.Loop().UnwatchRarely(a.id, a.listener, TagListener)
-	default:
-		a.h.Loop().Unwatch(a.id, a.listener, TagListener)
 	}
 	_ = unix.Close(a.listener)
 	if a.holds {
