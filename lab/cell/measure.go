@@ -68,7 +68,7 @@ func (s *Session) load(ctx context.Context, spec bench.Spec, show func(bench.Pro
 
 // fillFast is Fill with as many requests in flight as kvwire load has, whatever the measurement has.
 func (s *Session) fillFast(ctx context.Context, spec bench.Spec, show func(bench.Progress)) error {
-	threads, hangUp := s.client.loaders(ctx, min(LoadDepth, max(1, loadInFlightBytes/max(1, spec.ValueBytes)/len(s.client.threads))))
+	threads, hangUp := s.client.loaders(ctx, loadDepth(len(s.client.threads), spec.ValueBytes))
 	defer hangUp()
 	spec.Conns, spec.Depth = 0, 0 // those of the measurement
 	_, err := bench.Load(ctx, spec, threads, show)

@@ -123,6 +123,11 @@ const LoadDepth = 64
 // loadInFlightBytes bounds the values in flight of a load with the default depth.
 const loadInFlightBytes = 64 << 20
 
+// loadDepth returns the requests in flight on each of n connections or threads of a load, at most LoadDepth: fewer if values are large.
+func loadDepth(n, valueBytes int) int {
+	return min(LoadDepth, max(1, loadInFlightBytes/max(1, n)/max(1, valueBytes)))
+}
+
 // PrepareLoad is Prepare for kvwire load, which fills the store in --dir or that of a running server.
 func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
 	if err := cmp.Or(f.ReadSource(), f.setSizes()); err != nil {
@@ -153,7 +158,7 @@ func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
 		f.Server.Transport = "inproc"
 	}
 	if !f.Given("depth") { // fewer large values
-		f.Load.Depth = min(max(1, loadInFlightBytes/max(f.Load.Conns, 1)/max(int(f.Load.ValueBytes), 1)), f.Load.Depth)
+		f.Load.Depth = min(loadDepth(f.Load.Conns, int(f.Load.ValueBytes)), f.Load.Depth)
 	}
 	return f.Spec()
 }
