@@ -127,9 +127,6 @@ func (y *relay) Complete(r *kv.Request) {
 func (l *Loop) emptyMailbox() int {
 	n := 0
 	r := l.box.detach()
-	if r == nil {
-		return 0
-	}
 	if l.batch != nil {
 		l.batch.Begin()
 		defer l.batch.End()

@@ -389,7 +389,6 @@ func (d *rdmaEngine) repostDrained(qp uint32) {
 	for {
 		cs, err := d.nic.cq.PollAside()
 		d.count.Polls++
-		d.l.Announced()
 		if err != nil {
 			return // the next Poll reports it
 		}
